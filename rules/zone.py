@@ -1,0 +1,117 @@
+"""Zones: whose prefixes are protected, from what rate on, and what Stopbank may do there on its own."""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rules.action import Action, Discard
+from rules.errors import Problem, Refused
+from rules.match import Network
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""Names of zones, sensors and neighbours."""
+
+
+class Mode(Enum):
+    """What a detection in the zone leads to."""
+
+    OBSERVE = "observe"
+    """Incidents are recorded; no rule is made."""
+    PROPOSE = "propose"
+    """Rules are made and wait for a person."""
+    AUTO = "auto"
+    """Rules that pass the guard go out at once."""
+
+
+class Metric(Enum):
+    """What a limit counts, per destination host and second."""
+
+    PACKETS = "packets"
+    BITS = "bits"
+    SYN_PACKETS = "syn_packets"
+    """TCP with SYN and without ACK."""
+    TCP_PACKETS = "tcp_packets"
+    UDP_PACKETS = "udp_packets"
+    UDP_BITS = "udp_bits"
+    ICMP_PACKETS = "icmp_packets"
+    FRAGMENT_PACKETS = "fragment_packets"
+    AMPLIFICATION_PACKETS = "amplification_packets"
+    """UDP from the source ports of known reflectors."""
+    OTHER_PACKETS = "other_packets"
+
+
+DEFAULT_LIMITS: tuple[tuple[Metric, int], ...] = (
+    (Metric.PACKETS, 50_000),
+    (Metric.BITS, 1_000_000_000),
+    (Metric.SYN_PACKETS, 10_000),
+    (Metric.UDP_PACKETS, 30_000),
+    (Metric.ICMP_PACKETS, 5_000),
+    (Metric.FRAGMENT_PACKETS, 5_000),
+    (Metric.AMPLIFICATION_PACKETS, 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A set of protected prefixes with one owner and one policy."""
+
+    name: str
+    prefixes: tuple[Network, ...]
+    owner: str = "operator"
+    """The tenant."""
+    mode: Mode = Mode.OBSERVE
+    limits: tuple[tuple[Metric, int], ...] = DEFAULT_LIMITS
+    """Per host; always honoured. At most one for each metric."""
+    action: Action = field(default_factory=Discard)
+    """What automatic FlowSpec rules do."""
+    rule_lifetime_seconds: int = 600
+    """How long an automatic rule lives after the last word that the attack goes on."""
+    collateral_limit: float = 0.01
+    """Automatic rules whose measured collateral exceeds this wait for a person."""
+    automatic_rules: int = 100
+    """Budget: active automatic rules of this zone."""
+    blackhole: bool = False
+    """Opt-in to automatic RTBH; needs measured saturation and a second witness."""
+    blackhole_bits_per_second: int | None = None
+    """Saturation: the attack rate on one target from which a blackhole may be considered."""
+
+    def __post_init__(self) -> None:
+        if problems := self._problems():
+            raise Refused.all(problems)
+
+    def _problems(self) -> list[Problem]:
+        problems = []
+        if not NAME.fullmatch(self.name):
+            reason = "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores"
+            problems.append(Problem("name", self.name, reason))
+        if not self.prefixes:
+            problems.append(Problem("prefixes", "", "at least one is needed"))
+        problems += [
+            Problem("prefixes", str(prefix), "a zone cannot protect everything; name your own prefixes")
+            for prefix in self.prefixes
+            if prefix.prefixlen == 0
+        ]
+        metrics = [metric for metric, _ in self.limits]
+        problems += [
+            Problem("limits", metric.value, "is given twice") for metric in Metric if metrics.count(metric) > 1
+        ]
+        problems += [
+            Problem(f"limits.{metric.value}", str(limit), "must be a whole number from 1 to 10^15")
+            for metric, limit in self.limits
+            if not 1 <= limit <= 10**15
+        ]
+        for name, value, low, high in (
+            ("rule_lifetime_seconds", self.rule_lifetime_seconds, 10, 86_400),
+            ("collateral_limit", self.collateral_limit, 0, 1),
+            ("automatic_rules", self.automatic_rules, 0, 10_000),
+        ):
+            if not low <= value <= high:
+                problems.append(Problem(name, str(value), f"must lie between {low} and {high}"))
+        if self.blackhole and not self.blackhole_bits_per_second:
+            reason = "automatic RTBH needs the rate that saturates you; set it, or turn blackhole off"
+            problems.append(Problem("blackhole_bits_per_second", str(self.blackhole_bits_per_second), reason))
+        return problems
+
+    def holds(self, prefix: Network) -> bool:
+        """Whether the whole prefix, mask included, lies inside this zone."""
+        return any(prefix.version == own.version and prefix.subnet_of(own) for own in self.prefixes)  # type: ignore[arg-type]
