@@ -174,12 +174,11 @@ def test_the_answer_to_the_announce_is_not_taken_for_that_to_the_withdraw() -> N
 
 
 def test_withdraws_are_retried_up_to_a_limit_and_then_alarm_once() -> None:
-    bench = played([Event.APPROVED, "yes", Event.ENDED, *["no"] * (WITHDRAW_LIMIT - 1)])
-    assert bench.announcement.phase is Phase.WITHDRAWING
-    assert bench.alarms == 0
-    bench.play("no")
-    assert bench.announcement.phase is Phase.STUCK
-    assert bench.alarms == 1
+    course: list[object] = [Event.APPROVED, "yes", Event.ENDED, *["no"] * (WITHDRAW_LIMIT - 1)]
+    almost = played(course)
+    assert (almost.announcement.phase, almost.alarms) == (Phase.WITHDRAWING, 0)
+    bench = played([*course, "no"])
+    assert (bench.announcement.phase, bench.alarms) == (Phase.STUCK, 1)
     assert not bench.in_flight
     assert bench.announcement.may_be_on_the_router
 
