@@ -113,14 +113,24 @@ def parse_match(given: str, family: Family | None = None) -> Match:
 
 
 def parse_flowspec(given: str) -> FlowSpec:
-    """The rule of `match { … } then { … }`."""
+    """The rule of `match { … } then { … }`, in its normal form."""
+    match, action = _parse_both(given)
+    return FlowSpec(match, action)
+
+
+def parse_parts(given: str) -> tuple[Match, Action | None]:
+    """Match and action as they were written; the `then` half may be absent."""
+    return _parse_both(given) if re.search(r"}\s*then\b", given) else (parse_match(given), None)
+
+
+def _parse_both(given: str) -> tuple[Match, Action]:
     blocks = _blocks(given, ("match", "then"))
     problems: list[Problem] = []
     match = _match(blocks["match"], None, problems)
     action = _action(blocks["then"], problems)
     if problems or match is None or action is None:
         raise Refused.all(problems)
-    return FlowSpec(match, action)
+    return match, action
 
 
 def parse_blackhole(given: str) -> Blackhole:

@@ -1,0 +1,35 @@
+"""The `stopbank` command. Only wiring: each group of commands lives in `stopbank.commands` and is imported with it."""
+
+import sys
+
+import typer
+
+from rules.errors import Refused
+from stopbank.commands import rules as rules_commands
+from stopbank.terminal import REFUSED, warn
+
+app = typer.Typer(
+    name="stopbank",
+    help="Open, self-hosted DDoS defence: sensors, FlowSpec and RTBH, with a guard that comes first.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(rules_commands.app, name="rules")
+
+
+def main() -> None:
+    """Entry point; what no command dealt with itself ends in clear lines, not in a traceback."""
+    try:
+        app()
+    except Refused as error:
+        for problem in error.problems:
+            warn(f"error: {problem}")
+        sys.exit(REFUSED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

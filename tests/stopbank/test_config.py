@@ -1,0 +1,132 @@
+"""The configuration file: strict about keys, complete about problems, silent about secrets."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.errors import Refused
+from rules.neighbour import Role, SessionFamily
+from stopbank.config import Config, load, neighbours, parse
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "stopbank.toml.example"
+
+NEIGHBOUR = """
+[speaker]
+router_id = "192.0.2.10"
+local_as = 64500
+[[neighbours]]
+name = "edge"
+peer_address = "192.0.2.1"
+local_address = "192.0.2.10"
+peer_as = 64500
+"""
+
+
+def fields(error: pytest.ExceptionInfo[Refused]) -> list[str]:
+    return [problem.field for problem in error.value.problems]
+
+
+def test_the_shipped_example_is_valid_and_means_what_it_says() -> None:
+    config = load(EXAMPLE, {})
+    found = {one.name: one for one in neighbours(config)}
+    assert found["edge1-flow"].is_internal
+    assert found["edge1-flow"].families == {SessionFamily.IPV4_FLOW, SessionFamily.IPV6_FLOW}
+    assert found["transit-a"].role is Role.UPSTREAM
+    assert found["transit-a"].blackhole_communities == ((64496, 666),)
+    assert found["edge1-rtbh"].next_hop_ipv4 == IPv4Address("192.0.2.254")
+
+
+def test_an_empty_file_is_a_valid_configuration() -> None:
+    assert parse("", "test") == Config()
+
+
+def test_unknown_keys_are_named_with_their_section() -> None:
+    with pytest.raises(Refused) as error:
+        parse("[web]\nprot = 1\n[wbe]\n", "test")
+    assert fields(error) == ["web.prot", "wbe"]
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(Refused) as error:
+        parse('[web]\nport = 99999\n[speaker]\nprotected = ["192.0.2.1/24"]\nlocal_as = 0\n', "test")
+    assert sorted(fields(error)) == ["speaker.local_as", "speaker.protected[0]", "web.port"]
+    assert "192.0.2.0/24" in str(error.value)
+
+
+def test_a_neighbour_inherits_router_id_and_as_from_the_speaker() -> None:
+    (edge,) = neighbours(parse(NEIGHBOUR, "test"))
+    assert (edge.local_as, edge.router_id) == (64500, IPv4Address("192.0.2.10"))
+
+
+def test_a_neighbour_without_any_local_as_is_refused() -> None:
+    with pytest.raises(Refused) as error:
+        parse(NEIGHBOUR.replace("local_as = 64500", ""), "test")
+    assert fields(error) == ["neighbours[0].local_as"]
+
+
+def test_two_neighbours_with_one_address_are_refused() -> None:
+    second = NEIGHBOUR[NEIGHBOUR.index("[[") :].replace('"edge"', '"edge2"')
+    with pytest.raises(Refused) as error:
+        parse(NEIGHBOUR + second, "test")
+    assert fields(error) == ["neighbours[1].peer_address"]
+
+
+def test_graceful_restart_of_zero_turns_it_off() -> None:
+    (edge,) = neighbours(parse(NEIGHBOUR + "graceful_restart_seconds = 0\n", "test"))
+    assert edge.graceful_restart_seconds is None
+
+
+def test_the_environment_overrides_the_file() -> None:
+    environment = {
+        "STOPBANK_WEB__PORT": "9000",
+        "STOPBANK_SENSOR__NAME": "east",
+        "STOPBANK_CONFIG": "ignored",
+        "PATH": "/",
+    }
+    config = parse("[web]\nport = 8000\n", "test", environment)
+    assert (config.web.port, config.sensor.name) == (9000, "east")
+
+
+def test_a_misspelt_override_is_refused() -> None:
+    with pytest.raises(Refused) as error:
+        parse("", "test", {"STOPBANK_WEB__PROT": "1"})
+    assert fields(error) == ["web.prot"]
+    with pytest.raises(Refused) as error:
+        parse("", "test", {"STOPBANK_PORT": "1"})
+    assert fields(error) == ["STOPBANK_PORT"]
+
+
+def test_secrets_appear_neither_in_errors_nor_in_representations() -> None:
+    text = NEIGHBOUR + 'md5_password = "hunter2"\n'
+    assert "hunter2" not in repr(parse(text, "test"))
+    with pytest.raises(Refused) as error:
+        parse(text.replace("hunter2", "hunter 2"), "test")
+    assert "hunter 2" not in str(error.value)
+    assert fields(error) == ["neighbours[0].md5_password"]
+
+
+def test_a_webhook_without_a_secret_is_refused() -> None:
+    with pytest.raises(Refused) as error:
+        parse('[worker]\nwebhook_url = "https://example.net/"\n', "test")
+    assert fields(error) == ["worker.webhook_secret"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[web", b"web = 3"])
+def test_a_file_that_is_no_configuration_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "stopbank.toml"
+    path.write_bytes(content)
+    with pytest.raises(Refused):
+        load(path, {})
+    with pytest.raises(Refused, match="absent"):
+        load(tmp_path / "absent", {})
+
+
+@given(st.text())
+def test_arbitrary_text_gives_a_configuration_or_a_refusal(text: str) -> None:
+    try:
+        assert isinstance(parse(text, "test"), Config)
+    except Refused as error:
+        assert error.problems

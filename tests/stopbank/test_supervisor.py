@@ -1,0 +1,138 @@
+"""The supervisor restarts what dies, slows down for what keeps dying, and leaves nothing behind."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stopbank.supervisor import Program, Supervisor, running_pid
+
+
+def until(claim: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def python(code: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code, *arguments)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def drive(supervisor: Supervisor, claim: Callable[[], bool], seconds: float = 20) -> None:
+    """Steps the supervisor in this thread until the claim holds."""
+
+    def stepped() -> bool:
+        supervisor.step(time.monotonic())
+        return claim()
+
+    until(stepped, seconds)
+
+
+RECORD = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n')"
+
+
+def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
+    record = tmp_path / "pids"
+    supervisor = Supervisor([Program("short", python(RECORD, str(record)))])
+    try:
+        drive(supervisor, lambda: len(lines(record)) >= 2)
+    finally:
+        supervisor.end()
+    assert len(set(lines(record))) == len(lines(record))
+
+
+def test_each_death_in_a_row_doubles_the_wait(tmp_path: Path) -> None:
+    record = tmp_path / "pids"
+    supervisor = Supervisor([Program("short", python(RECORD, str(record)))])
+    now = 1000.0
+
+    def dead(count: int) -> Callable[[], bool]:
+        def claim() -> bool:
+            supervisor.step(now)
+            return supervisor._children[0].deaths == count
+
+        return claim
+
+    try:
+        for count, wait in ((1, 0.5), (2, 1.0), (3, 2.0)):
+            until(dead(count))
+            assert len(lines(record)) == count
+            supervisor.step(now + wait - 0.01)
+            assert supervisor._children[0].process is None
+            now += wait
+    finally:
+        supervisor.end()
+
+
+def test_a_program_that_cannot_be_started_does_not_stop_the_others(tmp_path: Path) -> None:
+    record = tmp_path / "pids"
+    missing = Program("missing", (str(tmp_path / "nothing here"),))
+    supervisor = Supervisor([missing, Program("short", python(RECORD, str(record)))])
+    try:
+        drive(supervisor, lambda: bool(lines(record)))
+    finally:
+        supervisor.end()
+
+
+def test_stopping_ends_children_and_grandchildren_even_if_they_ignore_sigterm(tmp_path: Path) -> None:
+    record = tmp_path / "pids"
+    stubborn = (
+        "import os, signal, sys, time, subprocess\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "time.sleep(60)\n"
+    )
+    supervisor = Supervisor([Program("stubborn", python(stubborn, str(record)), stop_seconds=0.3)])
+
+    def start_and_end() -> None:
+        drive(supervisor, lambda: len(lines(record)) == 2)
+        supervisor.end()
+
+    runner = threading.Thread(target=start_and_end)
+    runner.start()
+    runner.join(30)
+    assert not runner.is_alive()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in lines(record)))
+
+
+def _is_zombie(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    record = tmp_path / "pids"
+    code = (
+        "import sys\n"
+        "from stopbank.supervisor import Program, Supervisor\n"
+        "child = 'import os, sys, time; open(sys.argv[1], \"w\").write(str(os.getpid())); time.sleep(60)'\n"
+        "Supervisor([Program('child', (sys.executable, '-c', child, sys.argv[1]))]).run()\n"
+    )
+    with subprocess.Popen(python(code, str(record)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        until(lambda: bool(lines(record)))
+        process.kill()
+    until(lambda: not Path(f"/proc/{lines(record)[0]}").exists() or _is_zombie(lines(record)[0]))
+
+
+def test_a_pidfile_of_a_stranger_or_of_nobody_is_not_ours(tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    assert running_pid(pidfile) is None
+    pidfile.write_text("not a number")
+    assert running_pid(pidfile) is None
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        pidfile.write_text(str(stranger.pid))
+        assert running_pid(pidfile) is None
+        stranger.kill()
+    pidfile.write_text(str(os.getpid()))
+    assert (running_pid(pidfile) == os.getpid()) == (b"stopbank" in Path("/proc/self/cmdline").read_bytes())
