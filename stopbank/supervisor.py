@@ -1,6 +1,6 @@
 """Keeps the processes of one machine running: starts them, restarts what dies, stops them in order.
 
-It knows nothing of BGP or packets. A child that keeps dying is restarted ever more slowly and never given up: an appliance
+It knows nothing of BGP or packets. A child that keeps dying is restarted ever more slowly and never given up: a machine
 that stopped trying is worse than one that says every half minute what is wrong.
 """
 
