@@ -5,6 +5,7 @@ import sys
 import typer
 
 from rules.errors import Refused
+from stopbank.commands import machine
 from stopbank.commands import rules as rules_commands
 from stopbank.terminal import REFUSED, warn
 
@@ -16,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(rules_commands.app, name="rules")
+app.add_typer(machine.config_app, name="config")
+app.command()(machine.doctor)
 
 
 def main() -> None:

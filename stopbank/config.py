@@ -192,24 +192,29 @@ class Config(Section):
         return self.paths.database or f"sqlite:///{self.paths.state.resolve() / 'stopbank.db'}"
 
 
-def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
-    """File and environment as a `Config`; raises `Refused` with every problem."""
+def environment() -> Mapping[str, str]:
+    """This process's environment: the only place it is read."""
+    return os.environ
+
+
+def load(path: Path, variables: Mapping[str, str] | None = None) -> Config:
+    """File and environment as a `Config`; raises `Refused` with every problem. `variables` replaces the environment."""
     try:
         text = path.read_text()
     except OSError as error:
         raise Refused("config", path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Refused("config", path, "is not UTF-8 text") from None
-    return parse(text, str(path), environment)
+    return parse(text, str(path), environment() if variables is None else variables)
 
 
-def parse(text: str, origin: str, environment: Mapping[str, str] | None = None) -> Config:
+def parse(text: str, origin: str, variables: Mapping[str, str] | None = None) -> Config:
     """The `Config` of a TOML text; `origin` names it in errors."""
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Refused("config", origin, f"is not TOML: {error}") from None
-    _override(tree, environment or {})
+    _override(tree, variables or {})
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -268,9 +273,9 @@ def _repeats(found: list[Neighbour], field: str, values: list[str]) -> list[Prob
     ]
 
 
-def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+def _override(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
     """Puts `STOPBANK_SECTION__KEY` into the tree; unknown sections are left for the validation to name."""
-    for variable, text in sorted(environment.items()):
+    for variable, text in sorted(variables.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
             continue
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
