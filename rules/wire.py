@@ -29,7 +29,7 @@ _WIDTHS = {
 
 def encode(match: Match) -> bytes:
     """The NLRI of a match, with its length in front."""
-    body = b"".join(_encode_component(component, value) for component, value in match.components())
+    body = b"".join(encode_component(component, value) for component, value in match.components())
     if len(body) > LENGTH_LIMIT:
         raise Refused("match", match, f"encodes to {len(body)} bytes; an NLRI holds at most {LENGTH_LIMIT}")
     if len(body) < 0xF0:
@@ -157,7 +157,8 @@ def _flag_test(component: Component, reader: _Reader, operator: int, value: int)
 # --------------------------------------------------------------------------------------------------------- encoding
 
 
-def _encode_component(component: Component, value: Prefix | Numeric | Bitmask) -> bytes:
+def encode_component(component: Component, value: Prefix | Numeric | Bitmask) -> bytes:
+    """One component as it stands in an NLRI, its type in front."""
     match value:
         case Numeric():
             groups = [[(int(comparison.operator), comparison.value) for comparison in group] for group in value.groups]
