@@ -1,4 +1,4 @@
-"""A real ExaBGP whose child only hands commands over: what the lab and tests speak BGP with, without Stopbank's speaker.
+"""A real ExaBGP whose child only hands commands over: speaks BGP for the lab and tests, without Stopbank's speaker.
 
 Must never be used by the product: it trusts its caller's commands.
 """

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+from lab.namespaces import wait_until
 from lab.router import Router
 from lab.session import DISCARD_IPV4, DISCARD_IPV6, Configuration, HeldFlowSpec, Session
 from rules.action import Action, Discard, RateLimit
@@ -29,9 +30,7 @@ class Frr(Router):
     """zebra, staticd and bgpd in the foreground, with sockets in the run directory."""
 
     def established(self) -> bool:
-        answer = json.loads(self.ask("show bgp neighbors json") or "{}")
-        states = [answer.get(str(session.peer_address), {}).get("bgpState") for session in self.configuration.sessions]
-        return all(state == "Established" for state in states)
+        return all(state == "Established" for state in self._states())
 
     def flowspec(self) -> tuple[HeldFlowSpec, ...]:
         return tuple(held for family in Family for held in read_flowspec(self.flowspec_text(family), family))
@@ -57,8 +56,6 @@ class Frr(Router):
             self._wait_for_socket(daemon)
 
     def _wait_for_socket(self, daemon: str) -> None:
-        from lab.namespaces import wait_until
-
         wait_until(lambda: (self.directory / f"{daemon}.vty").exists(), f"{daemon} does not start", 30)
 
     def _is_ready(self) -> bool:
@@ -67,6 +64,13 @@ class Frr(Router):
     def _configure(self) -> None:
         configuration = self._write("frr.conf", render(self.configuration))
         self._ask(["vtysh", "--vty_socket", self.directory, "-f", configuration])
+        # bgpd closes the door on a peer until its start timer has run, and ExaBGP backs off by seconds.
+        wait_until(lambda: "Idle" not in self._states(), "bgpd does not take sessions", 30)
+
+    def _states(self) -> tuple[str, ...]:
+        answer = json.loads(self.ask("show bgp neighbors json") or "{}")
+        peers = [answer.get(str(session.peer_address), {}) for session in self.configuration.sessions]
+        return tuple(str(peer.get("bgpState", "Idle")) for peer in peers)
 
     def stop(self) -> None:
         super().stop()

@@ -9,8 +9,8 @@ import fcntl
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,22 +25,8 @@ _SET_TSO, _SET_GSO, _SET_GRO = 0x1F, 0x24, 0x2C
 
 def call_inside(path: Path, function: Callable[[], T]) -> T:
     """The function's result, or its exception, from a thread that has entered the namespace at `path`."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            _enter(path)
-            results.append(function())
-        except BaseException as error:  # handed to the caller below
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name=f"inside-{path.name}")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    with ThreadPoolExecutor(1, thread_name_prefix=path.name) as pool:
+        return pool.submit(_enter_and_call, path, function).result()
 
 
 def disable_offloads(interface: str) -> None:
@@ -48,6 +34,11 @@ def disable_offloads(interface: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for command in (_SET_GRO, _SET_TSO, _SET_GSO, _SET_TX_CHECKSUM, _SET_SCATTER_GATHER):
             _ethtool(control, interface, command)
+
+
+def _enter_and_call(path: Path, function: Callable[[], T]) -> T:
+    _enter(path)
+    return function()
 
 
 def _enter(path: Path) -> None:

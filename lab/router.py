@@ -107,8 +107,8 @@ class Router(ABC):
     @abstractmethod
     def _is_ready(self) -> bool: ...
 
-    def _configure(self) -> None:
-        """For daemons that are configured once they run."""
+    def _configure(self) -> None:  # noqa: B027
+        """Only some daemons are configured once they run."""
 
     def _spawn(self, *arguments: str | Path) -> None:
         self._processes.append(namespaces.start(self.namespace.command(*arguments), self.log_path))

@@ -106,3 +106,5 @@ class HeldFlowSpec:
     action: Action | None = None
     """The action as a value, where it is one that Stopbank sends."""
     validity: Validity = Validity.ACCEPTED
+    nlri: bytes | None = None
+    """The very bytes, length in front, where the router tells them (GoBGP)."""
