@@ -1,0 +1,232 @@
+"""The only door for rules: the guard is asked inside the transaction that inserts, so that nothing slips in between.
+
+A refused rule leaves no row but an audit line: denials are evidence too.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from rules import guard
+from rules.errors import Refused
+from rules.findings import Finding, Objected, error
+from rules.guard import ActiveRules, Held, Request, Surroundings
+from rules.match import OffsetPrefix
+from rules.rule import Rule, RuleId
+from rules.zone import Zone
+from store import audit, canonical, readback
+from store.database import Concern
+from store.models import IncidentRow, RuleRow
+from store.records import Intent, RuleRecord, UnreadableRecord, World
+from store.rules import Rules, alive, alive_or_refused, check_deadline, end, note, wanted
+from store.zones import all_zones
+
+
+def request_of(record: RuleRecord, now: datetime) -> Request:
+    """The request that would bring a stored rule in today: what the speaker gives the guard before it announces."""
+    return Request(
+        rule=record.rule,
+        owner=record.owner,
+        origin=record.origin,
+        lifetime_seconds=(record.deadline - now).total_seconds(),
+        is_operator=record.is_operator,
+        collateral=record.collateral,
+        replaces=record.id,
+    )
+
+
+class Admission(Rules):
+    """Letting rules in."""
+
+    def admit(
+        self,
+        request: Request,
+        world: World,
+        *,
+        deadline: datetime,
+        actor: str,
+        reason: str,
+        now: datetime,
+        zone: str | None = None,
+        incident: int | None = None,
+        proposed: bool = False,
+    ) -> tuple[RuleRecord, tuple[Finding, ...]]:
+        """Guard, rule, history, audit and outbox in one transaction; raises `Objected`, which is audited.
+
+        Hands back the record and the guard's warnings and notes. The zone is found by the target unless given.
+        """
+        check_deadline(deadline, now, request.lifetime_seconds)
+        with self.writing(Concern.INTENTS) as session:
+            try:
+                zones = all_zones(session)
+                findings = _judged(session, request, world, zones, now)
+                row = _row(session, request, zone or _zone_of(request.rule, zones))
+                _make_way(session, row, request.replaces, actor, now)
+            except Objected as objected:
+                _audit_denial(session, request, objected, actor, now)
+                denied = objected
+            else:
+                _insert(session, row, deadline=deadline, actor=actor, reason=reason, now=now, incident=incident)
+                _settle(session, row, proposed=proposed, actor=actor, reason=reason, now=now)
+                session.flush()
+                return _readable(row), findings
+        raise denied
+
+    def objections(self, request: Request, world: World, now: datetime) -> tuple[Finding, ...]:
+        """A dry run: everything the guard has to say, and nothing is recorded."""
+        with self.reading() as session:
+            return guard.objections(request, _surroundings(session, world, all_zones(session), now))
+
+    def surroundings(self, world: World, now: datetime) -> Surroundings:
+        """What the guard would see now; the speaker asks it again with this before it announces."""
+        with self.reading() as session:
+            return _surroundings(session, world, all_zones(session), now)
+
+    def approve(
+        self, rule_id: RuleId, rule_hash: str, actor: str, now: datetime, world: World | None = None
+    ) -> RuleRecord:
+        """Makes a proposal wanted, if it still is what the approver saw; with a world, the guard is asked again."""
+        with self.writing(Concern.INTENTS) as session:
+            row = alive_or_refused(session, rule_id)
+            record = _readable(row)
+            denied: Refused | Objected | None = _approval_problem(record, rule_hash, actor, now)
+            if denied is None and world is not None:
+                denied = _objection(session, record, world, now)
+            if denied is None:
+                row.approved_by = actor
+                row.intent, row.wanted_since = Intent.WANTED.value, now
+                note(session, row, change="approved", actor=actor, detail="", now=now)
+                return _readable(row)
+            detail = {"rule": row.text, "why": str(denied)}
+            audit.append(session, actor=actor, action="rule.approval-refused", subject=rule_id, detail=detail, now=now)
+        raise denied
+
+
+def _judged(
+    session: Session, request: Request, world: World, zones: tuple[Zone, ...], now: datetime
+) -> tuple[Finding, ...]:
+    return guard.admit(request, _surroundings(session, world, zones, now))
+
+
+def _surroundings(session: Session, world: World, zones: tuple[Zone, ...], now: datetime) -> Surroundings:
+    held = (Held(one.rule, one.owner, one.origin, one.zone, one.id) for one in wanted(session))
+    lately = select(func.count()).where(RuleRow.wanted_since > now - timedelta(minutes=1))
+    return Surroundings(
+        zones=zones,
+        neighbours=world.neighbours,
+        protected=world.protected,
+        infrastructure=world.infrastructure,
+        active=ActiveRules(held),
+        limits=world.limits,
+        recent=session.scalar(lately) or 0,
+    )
+
+
+def _zone_of(rule: Rule, zones: tuple[Zone, ...]) -> str | None:
+    """The zone with the narrowest prefix around the target."""
+    target = rule.target
+    if target is None or isinstance(target, OffsetPrefix):
+        return None
+    around = [
+        (own.prefixlen, zone.name)
+        for zone in zones
+        if zone.holds(target)
+        for own in zone.prefixes
+        if own.version == target.version and target.subnet_of(own)  # type: ignore[arg-type]
+    ]
+    return max(around)[1] if around else None
+
+
+def _row(session: Session, request: Request, zone: str | None) -> RuleRow:
+    """The next generation of the rule, without its circumstances."""
+    text, rule_id = str(request.rule), request.rule.id
+    last = session.scalar(select(func.max(RuleRow.generation)).where(RuleRow.rule_id == rule_id))
+    generation = (last or 0) + 1
+    return RuleRow(
+        rule_id=rule_id,
+        generation=generation,
+        text=text,
+        hash=canonical.rule_hash(text, request.owner, zone, generation),
+        owner=request.owner,
+        zone=zone,
+        origin=request.origin.value,
+        is_operator=request.is_operator,
+        collateral=request.collateral,
+    )
+
+
+def _make_way(session: Session, row: RuleRow, replaces: RuleId | None, actor: str, now: datetime) -> None:
+    """Ends what the rule replaces, and a proposal of the same rule; `Objected` when another one stands in its way."""
+    same = alive(session, RuleId(row.rule_id))
+    if same is not None and same.rule_id != replaces:
+        is_own_proposal = same.intent == Intent.PROPOSED.value and (same.owner == row.owner or row.is_operator)
+        if not is_own_proposal:
+            reason = f"is {same.intent} already, by {same.owner}"
+            raise Objected([error("store.duplicate", "rule", row.text, reason, "extend, or replace it explicitly")])
+    replaced = None if replaces is None else alive(session, replaces)
+    for old in {one.key: one for one in (same, replaced) if one is not None}.values():
+        end(session, old, why=f"replaced by {row.rule_id} generation {row.generation}", actor=actor, now=now)
+    # The unique index on rules that are alive sees the end before the beginning.
+    session.flush()
+
+
+def _insert(
+    session: Session,
+    row: RuleRow,
+    *,
+    deadline: datetime,
+    actor: str,
+    reason: str,
+    now: datetime,
+    incident: int | None,
+) -> None:
+    if incident is not None and session.get(IncidentRow, incident) is None:
+        raise Refused("incident", incident, "is not known")
+    row.deadline, row.created, row.created_by, row.reason, row.incident = deadline, now, actor, reason, incident
+    row.ended = row.ended_why = row.approved_by = None
+    session.add(row)
+
+
+def _settle(session: Session, row: RuleRow, *, proposed: bool, actor: str, reason: str, now: datetime) -> None:
+    intent = Intent.PROPOSED if proposed else Intent.WANTED
+    row.intent, row.wanted_since = intent.value, None if proposed else now
+    note(session, row, change=intent.value, actor=actor, detail=reason, now=now)
+
+
+def _audit_denial(session: Session, request: Request, objected: Objected, actor: str, now: datetime) -> None:
+    detail = {
+        "rule": str(request.rule),
+        "owner": request.owner,
+        "origin": request.origin.value,
+        "lifetime_seconds": request.lifetime_seconds,
+        "findings": [str(finding) for finding in objected.findings],
+    }
+    audit.append(session, actor=actor, action="rule.refused", subject=request.rule.id, detail=detail, now=now)
+
+
+def _approval_problem(record: RuleRecord, rule_hash: str, actor: str, now: datetime) -> Refused | None:
+    if record.intent is not Intent.PROPOSED:
+        return Refused("rule", record.id, f"is {record.intent.value} already")
+    if rule_hash != record.hash:
+        return Refused("hash", rule_hash, "is not that of the proposal as it stands; look at it again")
+    if actor == record.created_by:
+        return Refused("actor", actor, "made the proposal; another person must approve it")
+    if record.deadline <= now:
+        return Refused("deadline", record.deadline.isoformat(), "has passed; propose the rule anew")
+    return None
+
+
+def _objection(session: Session, record: RuleRecord, world: World, now: datetime) -> Objected | None:
+    try:
+        _judged(session, request_of(record, now), world, all_zones(session), now)
+    except Objected as objected:
+        return objected
+    return None
+
+
+def _readable(row: RuleRow) -> RuleRecord:
+    record = readback.rule_record(row)
+    if isinstance(record, UnreadableRecord):
+        raise Refused("rule", record.subject, f"cannot be read back: {record.problem}")
+    return record

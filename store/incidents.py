@@ -1,0 +1,153 @@
+"""Incidents, the sensors' messages they are made of, and the sensors themselves."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, desc, select, update
+from sqlalchemy.orm import Session
+
+from rules.errors import Refused
+from rules.messages_values import detection_from_json, detection_to_json
+from rules.traffic import Detection
+from store.database import Concern, Database
+from store.models import DetectionRow, IncidentRow, SensorRow
+from store.records import DetectionRecord, IncidentRecord, SensorRecord
+
+
+class Incidents(Database):
+    """Incidents, detections, sensors."""
+
+    def save_incident(self, incident: IncidentRecord) -> IncidentRecord:
+        """Makes an incident, or replaces the one of its id; hands it back with its id."""
+        with self.writing(Concern.STATUS) as session:
+            row = session.merge(_incident_row(incident))
+            session.flush()
+            return _incident(row)
+
+    def incident(self, number: int) -> IncidentRecord | None:
+        """One incident."""
+        with self.reading() as session:
+            row = session.get(IncidentRow, number)
+            return None if row is None else _incident(row)
+
+    def incidents(
+        self, state: str | None = None, zone: str | None = None, limit: int = 100, before: int | None = None
+    ) -> tuple[IncidentRecord, ...]:
+        """The newest first; `before` is the id to go on from."""
+        query = select(IncidentRow).order_by(desc(IncidentRow.id)).limit(limit)
+        if state is not None:
+            query = query.where(IncidentRow.state == state)
+        if zone is not None:
+            query = query.where(IncidentRow.zone == zone)
+        if before is not None:
+            query = query.where(IncidentRow.id < before)
+        with self.reading() as session:
+            return tuple(_incident(row) for row in session.scalars(query))
+
+    def record_detection(self, detection: Detection, incident: int | None, now: datetime) -> bool:
+        """Keeps a sensor's message; False when this very message was there already."""
+        with self.writing(Concern.STATUS) as session:
+            if _message(session, detection) is not None:
+                return False
+            session.add(
+                DetectionRow(
+                    incident=incident,
+                    sensor=detection.sensor,
+                    attack=detection.attack,
+                    sequence=detection.sequence,
+                    received=now,
+                    document=detection_to_json(detection),
+                )
+            )
+            return True
+
+    def detections(self, incident: int, limit: int = 200) -> tuple[DetectionRecord, ...]:
+        """The newest messages of an incident, newest first; unreadable ones are left out."""
+        query = select(DetectionRow).where(DetectionRow.incident == incident).order_by(desc(DetectionRow.id))
+        with self.reading() as session:
+            found = (_detection(row) for row in session.scalars(query.limit(limit)))
+            return tuple(record for record in found if record is not None)
+
+    def forget_detections(self, before: datetime) -> int:
+        """Retention: removes messages received before a moment; says how many."""
+        query = delete(DetectionRow).where(DetectionRow.received < before).returning(DetectionRow.id)
+        with self.writing(Concern.STATUS) as session:
+            return len(session.scalars(query).all())
+
+    def attach_detections(self, sensor: str, attack: str, incident: int) -> None:
+        """Ties the messages of one attack to the incident that was opened for it."""
+        mine = (DetectionRow.sensor == sensor) & (DetectionRow.attack == attack)
+        with self.writing(Concern.STATUS) as session:
+            session.execute(update(DetectionRow).where(mine).values(incident=incident))
+
+    def sensors(self) -> tuple[SensorRecord, ...]:
+        """Every sensor ever heard, by name."""
+        with self.reading() as session:
+            return tuple(_sensor(row) for row in session.scalars(select(SensorRow).order_by(SensorRow.name)))
+
+    def save_sensor_seen(self, sensor: SensorRecord) -> None:
+        """Makes or replaces a sensor's row."""
+        with self.writing(Concern.STATUS) as session:
+            session.merge(
+                SensorRow(
+                    name=sensor.name,
+                    last_seen=sensor.last_seen,
+                    statistics=dict(sensor.statistics),
+                    detail=sensor.detail,
+                )
+            )
+
+
+def _incident_row(incident: IncidentRecord) -> IncidentRow:
+    return IncidentRow(
+        id=incident.id,
+        zone=incident.zone,
+        target=incident.target,
+        state=incident.state,
+        opened=incident.opened,
+        updated=incident.updated,
+        closed=incident.closed,
+        vector=incident.vector,
+        severity=incident.severity,
+        peak_packets_per_second=incident.peak_packets_per_second,
+        peak_bits_per_second=incident.peak_bits_per_second,
+        document=dict(incident.document),
+    )
+
+
+def _incident(row: IncidentRow) -> IncidentRecord:
+    return IncidentRecord(
+        id=row.id,
+        zone=row.zone,
+        target=row.target,
+        state=row.state,
+        opened=row.opened,
+        updated=row.updated,
+        closed=row.closed,
+        vector=row.vector,
+        severity=row.severity,
+        peak_packets_per_second=row.peak_packets_per_second,
+        peak_bits_per_second=row.peak_bits_per_second,
+        document=row.document,
+    )
+
+
+def _message(session: Session, detection: Detection) -> int | None:
+    return session.scalar(
+        select(DetectionRow.id).where(
+            DetectionRow.sensor == detection.sensor,
+            DetectionRow.attack == detection.attack,
+            DetectionRow.sequence == detection.sequence,
+        )
+    )
+
+
+def _detection(row: DetectionRow) -> DetectionRecord | None:
+    try:
+        return DetectionRecord(row.id, row.incident, detection_from_json(row.document), row.received)
+    except Refused:
+        return None
+
+
+def _sensor(row: SensorRow) -> SensorRecord:
+    numbers = {name: value for name, value in row.statistics.items() if isinstance(value, int | float)}
+    return SensorRecord(row.name, row.last_seen, numbers, row.detail)

@@ -1,0 +1,1 @@
+"""Alembic's environment and the migrations; `store.schema` runs them when a store is opened."""
