@@ -1,0 +1,137 @@
+"""The overview tells the truth: what is wanted, where it stands, and what is wrong, escaped and read-only."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from rules.guard import Origin, Request
+from rules.lifecycle import Phase
+from rules.rule import parse
+from rules.zone import Zone
+from store.records import AnnouncementRecord, IncidentRecord, RuleRecord, SensorRecord, World
+from store.store import Store
+from webui.app import create_app
+from webui.settings import Settings
+
+NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+RULE = parse(
+    "match { destination 203.0.113.7/32; protocol =udp; source-port =53; packet-length >=1000; } then { discard; }"
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'stopbank.db'}") as store:
+        store.put_zone(Zone("web", (IPv4Network("203.0.113.0/24"),)), actor="test", now=NOW)
+        yield store
+
+
+@pytest.fixture
+def client(store: Store, tmp_path: Path) -> FlaskClient:
+    settings = Settings(f"sqlite:///{tmp_path / 'stopbank.db'}", tmp_path)
+    return create_app(settings, store, clock=lambda: NOW).test_client()
+
+
+def admit(store: Store, reason: str = "attack") -> RuleRecord:
+    request = Request(RULE, owner="operator", origin=Origin.OPERATOR, lifetime_seconds=600, is_operator=True)
+    record, _ = store.admit(
+        request, World(()), deadline=NOW + timedelta(minutes=10), actor="ann", reason=reason, now=NOW, zone="web"
+    )
+    return record
+
+
+def write_status(state: Path, at: datetime = NOW, **more: object) -> None:
+    document = {"at": at.isoformat(), "neighbours": [], "problems": [], **more}
+    (state / "status.json").write_text(json.dumps(document))
+
+
+def test_an_empty_appliance_says_that_its_speaker_is_silent(client: FlaskClient) -> None:
+    page = client.get("/").get_data(as_text=True)
+    assert "The speaker has not reported" in page
+    assert client.get("/healthz").status_code == 503
+
+
+def test_a_healthy_appliance_is_healthy(client: FlaskClient, tmp_path: Path) -> None:
+    write_status(tmp_path)
+    assert client.get("/healthz").status_code == 200
+
+
+def test_an_old_report_counts_as_silence(client: FlaskClient, tmp_path: Path) -> None:
+    write_status(tmp_path, at=NOW - timedelta(seconds=60))
+    assert "60 s old" in client.get("/").get_data(as_text=True)
+
+
+def test_a_wanted_rule_is_not_called_active_before_a_neighbour_has_it(client: FlaskClient, store: Store) -> None:
+    record = admit(store)
+    assert client.get("/api/v1/status").get_json()["rules"][0]["state"] == "not announced yet"
+    spots = [("edge1", Phase.ACTIVE), ("edge2", Phase.UNFIT)]
+    store.record_announcements(
+        AnnouncementRecord(record.id, name, "speaker", phase, NOW, "why") for name, phase in spots
+    )
+    shown = client.get("/api/v1/status").get_json()["rules"][0]
+    assert shown["state"] == "active at 1 of 2"
+    assert {spot["name"]: spot["tone"] for spot in shown["neighbours"]} == {"edge1": "good", "edge2": "bad"}
+    assert shown["left"] == "10 min 0 s left"
+
+
+def test_an_ended_rule_that_a_router_still_holds_is_shown_there(client: FlaskClient, store: Store) -> None:
+    record = admit(store)
+    store.withdraw(record.id, "ann", "over", NOW)
+    store.record_announcements([AnnouncementRecord(record.id, "edge1", "speaker", Phase.WITHDRAWING, NOW)])
+    shown = client.get("/api/v1/status").get_json()["rules"][0]
+    assert (shown["state"], shown["neighbours"][0]["phase"]) == ("being withdrawn", "withdrawing")
+
+
+def test_incidents_sessions_and_sensors_are_shown(client: FlaskClient, store: Store, tmp_path: Path) -> None:
+    neighbours = [{"name": "edge1", "address": "192.0.2.1", "state": "up", "families": ["ipv4 flow"], "announced": 3}]
+    write_status(tmp_path, neighbours=neighbours)
+    store.save_incident(
+        IncidentRecord(
+            None, "web", "203.0.113.7/32", "open", NOW, NOW, None, "udp_amp:dns", 12.0, 1_250_000, 4.2e9,
+            {"rate": {"packets_per_second": 1_000_000, "bits_per_second": 3e9}, "sources": 812,
+             "why": "above the limit"},
+        )
+    )  # fmt: skip
+    store.save_sensor_seen(SensorRecord("east", NOW - timedelta(seconds=2), {"packets": 1234567, "kernel_drops": 0}))
+    page = client.get("/").get_data(as_text=True)
+    for text in ("1/1", "udp_amp:dns", "1.25 Mpps 4.2 Gbit/s", "above the limit", "812", "1,234,567", "2 s ago"):
+        assert text in page, text
+
+
+def test_text_from_the_database_is_escaped(client: FlaskClient, store: Store) -> None:
+    admit(store, reason="<script>alert(1)</script>")
+    page = client.get("/").get_data(as_text=True)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_the_kill_switch_is_visible_and_an_unreadable_one_counts_as_frozen(client: FlaskClient, tmp_path: Path) -> None:
+    assert client.get("/api/v1/status").get_json()["mode"] == "normal"
+    (tmp_path / "kill.json").write_text('{"mode": "withdraw-all"}')
+    assert client.get("/api/v1/status").get_json()["mode"] == "withdraw-all"
+    (tmp_path / "kill.json").write_text("{")
+    assert client.get("/api/v1/status").get_json()["mode"] == "freeze"
+
+
+@pytest.mark.parametrize("path", ["/", "/fragment", "/api/v1/status", "/metrics", "/healthz"])
+def test_pages_only_read_and_let_nothing_foreign_run(client: FlaskClient, path: str) -> None:
+    for method in (client.post, client.put, client.delete):
+        assert method(path).status_code == 405
+    policy = client.get(path).headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_metrics_of_all_processes_are_served_together(client: FlaskClient, tmp_path: Path) -> None:
+    (tmp_path / "speaker.prom").write_text("stopbank_rules_announced 3\n")
+    (tmp_path / "intake.prom").write_text("stopbank_messages_total 9\n")
+    text = client.get("/metrics").get_data(as_text=True)
+    assert "announced 3" in text and "total 9" in text
+
+
+def test_a_page_that_is_not_there_is_a_plain_404(client: FlaskClient) -> None:
+    assert client.get("/etc/passwd").status_code == 404

@@ -1,0 +1,136 @@
+"""The Flask application: read-only pages, the same as JSON, metrics, health."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
+from werkzeug.exceptions import HTTPException
+
+from store.errors import StoreUnavailable
+from store.records import Intent, RuleFilter, RuleRecord
+from store.store import Store
+from webui import present
+from webui.settings import Settings
+
+_HERE = Path(__file__).resolve().parent
+_SHIPPED, _CHECKOUT = _HERE / "templates", _HERE.parent / "templates" / "web"
+
+SHOWN, SHOWN_ENDED = 200, 50
+"""Incidents and living rules on the overview; ended rules behind them."""
+_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'"
+
+pages = Blueprint("pages", __name__)
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def create_app(settings: Settings, store: Store, clock: Callable[[], datetime] = utc_now) -> Flask:
+    """An application over an open store; opens and closes nothing itself."""
+    folder = _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
+    app = Flask(__name__, template_folder=str(folder), static_folder=str(folder / "static"))
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.extensions["stopbank"] = (settings, store, clock)
+    app.register_blueprint(pages)
+    app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_guarded)
+    return app
+
+
+def overview() -> present.Page:
+    """Everything the page shows, as of now; a database that doesn't answer is one of the problems shown."""
+    settings, store, clock = current_app.extensions["stopbank"]
+    now = clock()
+    status = read_status(settings.state)
+    problems = present.status_problems(status, now)
+    records: tuple[RuleRecord, ...] = ()
+    wanted, announcements, incidents, sensors = 0, (), (), ()
+    try:
+        alive = (*store.proposed(), *store.wanted())
+        ended = store.rules(RuleFilter(intents=frozenset({Intent.ENDED})), limit=SHOWN_ENDED)
+        records = (*alive[:SHOWN], *ended)
+        wanted = sum(one.intent is Intent.WANTED for one in alive)
+        problems += present.unreadable_problems(store.unreadable())
+        announcements, incidents, sensors = store.announcements(), store.incidents(limit=SHOWN), store.sensors()
+    except StoreUnavailable as error:
+        problems += (f"The database does not answer: {error}",)
+    return present.Page(
+        at=present.moment(now),
+        mode=mode(settings.state),
+        rules_wanted=wanted,
+        problems=problems,
+        incidents=present.incident_views(incidents),
+        rules=present.rule_views(records, announcements, now),
+        neighbours=present.neighbour_views(status or {}),
+        sensors=present.sensor_views(sensors, now),
+    )
+
+
+def read_status(state: Path) -> dict[str, Any] | None:
+    """The speaker's status document; None when there is none that can be read."""
+    try:
+        document = json.loads((state / "status.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) and "at" in document else None
+
+
+def mode(state: Path) -> str:
+    """The kill switch's position; one that can't be read counts as frozen."""
+    try:
+        return str(json.loads((state / "kill.json").read_text())["mode"])
+    except FileNotFoundError:
+        return "normal"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "freeze"
+
+
+@pages.get("/")
+def index() -> str:
+    """The overview."""
+    return render_template("overview.html", page=overview())
+
+
+@pages.get("/fragment")
+def fragment() -> str:
+    """Its live part alone."""
+    return render_template("fragment.html", page=overview())
+
+
+@pages.get("/api/v1/status")
+def status() -> Response:
+    """The same as JSON."""
+    return jsonify(overview().as_json())
+
+
+@pages.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text of all processes of this machine, from the files they keep in the state directory."""
+    settings, _, _ = current_app.extensions["stopbank"]
+    texts = [path.read_text() for path in sorted(Path(settings.state).glob("*.prom"))]
+    return Response("".join(texts), mimetype="text/plain; version=0.0.4")
+
+
+@pages.get("/healthz")
+def health() -> tuple[Response, int]:
+    """200 while database and speaker answer, else 503 with what is wrong."""
+    page = overview()
+    return jsonify(ok=not page.problems, problems=page.problems), 503 if page.problems else 200
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    return jsonify(error=error.name, detail=error.description), error.code or 500
+
+
+def _guarded(response: Response) -> Response:
+    """Nothing foreign may run in the page or frame it."""
+    response.headers["Content-Security-Policy"] = _POLICY + "; frame-ancestors 'none'"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,282 @@
+"""From the store's values to what pages and JSON show: one representation for both. Pure; `now` is an argument."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from rules.lifecycle import Phase
+from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
+
+SENSOR_SILENCE = timedelta(seconds=10)
+STATUS_AGE = timedelta(seconds=10)
+
+_TONES = {
+    Phase.ACTIVE: "good",
+    Phase.ANNOUNCING: "wait",
+    Phase.WITHDRAWING: "wait",
+    Phase.EXPELLING: "wait",
+    Phase.PROPOSED: "wait",
+    Phase.UNFIT: "bad",
+    Phase.STUCK: "bad",
+    Phase.ENDED: "plain",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A rule at one neighbour."""
+
+    name: str
+    phase: str
+    tone: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule, its intent and where it stands."""
+
+    id: str
+    text: str
+    origin: str
+    owner: str
+    zone: str | None
+    state: str
+    tone: str
+    wanted: bool
+    deadline: str
+    left: str
+    reason: str
+    incident: int | None
+    neighbours: tuple[Spot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """An incident in one line, and why what was done was done."""
+
+    id: int | None
+    target: str
+    zone: str
+    vectors: str
+    rate: str
+    peak: str
+    sources: str
+    opened: str
+    seen: str
+    state: str
+    open: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourView:
+    """A session as the speaker reports it."""
+
+    name: str
+    address: str
+    state: str
+    up: bool
+    families: str
+    announced: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorView:
+    """A sensor's last word."""
+
+    name: str
+    alive: bool
+    seen: str
+    packets: str
+    dropped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything on the overview."""
+
+    at: str
+    mode: str
+    rules_wanted: int
+    """All of them, also where the list below is cut."""
+    problems: tuple[str, ...]
+    incidents: tuple[IncidentView, ...]
+    rules: tuple[RuleView, ...]
+    neighbours: tuple[NeighbourView, ...]
+    sensors: tuple[SensorView, ...]
+
+    @property
+    def incidents_open(self) -> int:
+        return sum(one.open for one in self.incidents)
+
+    @property
+    def sessions_up(self) -> int:
+        return sum(one.up for one in self.neighbours)
+
+    @property
+    def sessions_total(self) -> int:
+        return len(self.neighbours)
+
+    @property
+    def sensors_alive(self) -> int:
+        return sum(one.alive for one in self.sensors)
+
+    @property
+    def sensors_total(self) -> int:
+        return len(self.sensors)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return asdict(self)
+
+
+def rule_views(
+    records: Iterable[RuleRecord], announcements: Iterable[AnnouncementRecord], now: datetime
+) -> tuple[RuleView, ...]:
+    """Wanted and proposed rules first, newest first among equals."""
+    spots: dict[str, list[Spot]] = defaultdict(list)
+    for one in announcements:
+        spots[one.rule].append(Spot(one.neighbour, one.phase.value, _TONES[one.phase], one.detail))
+    ordered = sorted(records, key=lambda one: (one.intent is Intent.ENDED, -one.created.timestamp()))
+    return tuple(_rule_view(one, tuple(spots[one.id]), now) for one in ordered)
+
+
+def _rule_view(record: RuleRecord, spots: tuple[Spot, ...], now: datetime) -> RuleView:
+    ended = record.intent is Intent.ENDED
+    state, tone = _rule_state(record, spots)
+    return RuleView(
+        id=record.id,
+        text=str(record.rule),
+        origin=record.origin.value,
+        owner=record.owner,
+        zone=record.zone,
+        state=state,
+        tone=tone,
+        wanted=record.intent is Intent.WANTED,
+        deadline=moment(record.ended or record.deadline),
+        left="" if ended else remaining(record.deadline - now),
+        reason=(record.ended_why if ended else record.reason) or "",
+        incident=record.incident,
+        neighbours=() if ended and all(spot.phase == Phase.ENDED.value for spot in spots) else spots,
+    )
+
+
+def _rule_state(record: RuleRecord, spots: tuple[Spot, ...]) -> tuple[str, str]:
+    """What an operator calls it: wanted is not announced until a neighbour has it."""
+    active = sum(spot.phase == Phase.ACTIVE.value for spot in spots)
+    match record.intent:
+        case Intent.PROPOSED:
+            return "waits for approval", "wait"
+        case Intent.ENDED:
+            lingering = [spot for spot in spots if spot.phase != Phase.ENDED.value and spot.phase != Phase.UNFIT.value]
+            return ("being withdrawn", "wait") if lingering else ("ended", "plain")
+        case Intent.WANTED:
+            return (f"active at {active} of {len(spots)}", "good") if active else ("not announced yet", "wait")
+
+
+def incident_views(records: Iterable[IncidentRecord]) -> tuple[IncidentView, ...]:
+    """Open ones first, then the newest."""
+    ordered = sorted(records, key=lambda one: (one.closed is not None, -one.opened.timestamp()))
+    return tuple(_incident_view(one) for one in ordered)
+
+
+def _incident_view(record: IncidentRecord) -> IncidentView:
+    document = record.document
+    rate = document.get("rate") if isinstance(document.get("rate"), Mapping) else {}
+    assert isinstance(rate, Mapping)
+    return IncidentView(
+        id=record.id,
+        target=record.target,
+        zone=record.zone,
+        vectors=record.vector,
+        rate=_rate(rate.get("packets_per_second"), rate.get("bits_per_second")) if record.closed is None else "",
+        peak=_rate(record.peak_packets_per_second, record.peak_bits_per_second),
+        sources=str(document.get("sources", "")),
+        opened=moment(record.opened),
+        seen=moment(record.closed or record.updated),
+        state=record.state,
+        open=record.closed is None,
+        why=str(document.get("why", "")),
+    )
+
+
+def sensor_views(records: Iterable[SensorRecord], now: datetime) -> tuple[SensorView, ...]:
+    """By name; a sensor that has been silent for ten seconds is not alive."""
+    return tuple(
+        SensorView(
+            name=one.name,
+            alive=now - one.last_seen <= SENSOR_SILENCE,
+            seen=f"{max(0, (now - one.last_seen).total_seconds()):.0f} s ago",
+            packets=_count(one.statistics.get("packets")),
+            dropped=_count(one.statistics.get("kernel_drops")),
+        )
+        for one in sorted(records, key=lambda one: one.name)
+    )
+
+
+def neighbour_views(status: Mapping[str, Any]) -> tuple[NeighbourView, ...]:
+    """From the speaker's status document."""
+    return tuple(
+        NeighbourView(
+            name=str(one.get("name", "")),
+            address=str(one.get("address", "")),
+            state=str(one.get("state", "unknown")),
+            up=one.get("state") == "up",
+            families=", ".join(map(str, one.get("families", ()))),
+            announced=int(one.get("announced", 0)),
+            reason=str(one.get("reason", "")),
+        )
+        for one in status.get("neighbours", ())
+    )
+
+
+def status_problems(status: Mapping[str, Any] | None, now: datetime) -> tuple[str, ...]:
+    """What the speaker itself reports as wrong, and its silence."""
+    if status is None:
+        return ("The speaker has not reported: nothing can be announced or withdrawn until it runs.",)
+    age = now - datetime.fromisoformat(str(status["at"]))
+    silence = (f"The speaker's last report is {age.total_seconds():.0f} s old.",) if age > STATUS_AGE else ()
+    return silence + tuple(map(str, status.get("problems", ())))
+
+
+def unreadable_problems(records: Iterable[UnreadableRecord]) -> tuple[str, ...]:
+    """Rows nobody can act on must not be invisible."""
+    return tuple(f"{one.table} {one.subject} can't be read: {one.problem}" for one in records)
+
+
+def moment(when: datetime) -> str:
+    """UTC, to the second."""
+    return when.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def remaining(left: timedelta) -> str:
+    """A duration in its largest two units; nothing once it is over."""
+    seconds = int(left.total_seconds())
+    if seconds <= 0:
+        return "due"
+    hours, minutes = divmod(seconds // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min left"
+    return f"{minutes} min {seconds % 60} s left" if minutes else f"{seconds} s left"
+
+
+def _rate(packets: Any, bits: Any) -> str:
+    if not isinstance(packets, int | float) or not isinstance(bits, int | float):
+        return ""
+    return f"{scaled(packets)}pps {scaled(bits)}bit/s"
+
+
+def scaled(value: float) -> str:
+    """A number with an SI prefix, three significant digits: `1.25 M`, `980 `."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor * 0.9995:  # what would round up to 1000 takes the next prefix
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "
+
+
+def _count(value: Any) -> str:
+    return f"{int(value):,}" if isinstance(value, int | float) else "–"
