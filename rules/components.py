@@ -146,6 +146,8 @@ def merged(spans: Iterable[tuple[int, int]]) -> Spans:
 
 def intersection(left: Spans, right: Spans) -> Spans:
     """What both sets hold."""
+    if left is right:  # mostly one shared set of all values
+        return left
     out = []
     i = j = 0
     while i < len(left) and j < len(right):

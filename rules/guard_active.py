@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rules.match import Match, Network, OffsetPrefix
-from rules.region import Region, region
+from rules.relations import Prepared, prepared
 from rules.rule import Rule, RuleId
 
 
@@ -56,7 +56,7 @@ _Start = tuple[int, int, RuleId]
 class ActiveRules:
     """The wanted rules, to be asked which of them touch a new one. Not changed after it was built."""
 
-    __slots__ = ("_anywhere", "_automatic", "_by_id", "_by_origin", "_by_zone", "_lengths", "_regions", "_starts")
+    __slots__ = ("_anywhere", "_automatic", "_by_id", "_by_origin", "_by_zone", "_lengths", "_prepared", "_starts")
 
     def __init__(self, held: Iterable[Held] = ()) -> None:
         self._by_id = {one.id: one for one in held}
@@ -66,7 +66,7 @@ class ActiveRules:
         """Without a plain destination: related to every rule."""
         self._starts: dict[int, list[_Start]] = {4: [], 6: []}
         self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
-        self._regions: dict[RuleId, Region] = {}
+        self._prepared: dict[RuleId, Prepared] = {}
         for one in self._by_id.values():
             self._index(one)
         for starts in self._starts.values():
@@ -108,11 +108,11 @@ class ActiveRules:
         found = [*self._inside(target), *self._around(target), *self._anywhere]
         return tuple(self._by_id[id] for id in found)
 
-    def region(self, held: Held, match: Match) -> Region:
-        """The packets of a held rule's match, worked out once."""
-        if held.id not in self._regions:
-            self._regions[held.id] = region(match)
-        return self._regions[held.id]
+    def prepared(self, held: Held, match: Match) -> Prepared:
+        """A held rule's match ready to be compared, worked out at the first use."""
+        if held.id not in self._prepared:
+            self._prepared[held.id] = prepared(match)
+        return self._prepared[held.id]
 
     def _inside(self, target: Network) -> Iterator[RuleId]:
         """The same prefix and its subnets: they start inside."""

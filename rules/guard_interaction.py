@@ -10,8 +10,7 @@ from rules.findings import Finding, error, note, warning
 from rules.guard_active import ActiveRules, Held
 from rules.guard_values import Request
 from rules.match import Network, OffsetPrefix
-from rules.region import region
-from rules.relations import Relation, compare
+from rules.relations import Relation, compare, prepared
 from rules.rule import Blackhole, FlowSpec
 
 _NAMED = 3
@@ -94,11 +93,11 @@ _SAYS: dict[tuple[Relation, bool], tuple[str, Callable[..., Finding], str, str]]
 
 
 def _among_flowspec(rule: FlowSpec, others: list[Held], active: ActiveRules) -> Iterator[Finding]:
-    own = region(rule.match)
+    own = prepared(rule.match)
     found: dict[tuple[Relation, bool], list[Held]] = defaultdict(list)
     for held in others:
         if isinstance(held.rule, FlowSpec):
-            seen = compare(rule.match, own, held.rule.match, active.region(held, held.rule.match))
+            seen = compare(own, active.prepared(held, held.rule.match))
             found[seen, held.rule.action == rule.action].append(held)
     for key, (id, say, reason, fix) in _SAYS.items():
         if held_there := found.get(key):

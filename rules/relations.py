@@ -3,16 +3,18 @@
 Compares meanings (`rules.region`) for packets, and encodings for precedence: RFC 8955 §5.1 orders bytes, not meanings.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 
-from rules.match import PREFIXES, Component, Family, Match, OffsetPrefix, Prefix
+from rules.components import Bitmask, Numeric
+from rules.match import Component, Family, Match, OffsetPrefix, Prefix
 from rules.region import Region, region
 from rules.wire import encode_component
 
-Precedence = tuple[tuple[int, tuple[int, ...]], ...]
-"""Sorts matches of one family: the lower one is looked at first."""
+Precedence = tuple[tuple[int, int, str], ...]
+"""Sorts matches of one family: the lower one is looked at first. Component type, offset, bits or bytes as text."""
 
-_END: Precedence = ((len(Component) + 1, ()),)
+_END = ((len(Component) + 1, 0, ""),)
 """A match that ends has an infinite next component type (RFC 8955 §5.1)."""
 
 
@@ -28,32 +30,30 @@ def overlaps(one: Match, two: Match) -> bool:
 
 def precedence(match: Match) -> Precedence:
     """A sort key: routers look at the match with the lowest key first (RFC 8955 §5.1, RFC 8956 §4)."""
-    own = ((int(component), _value_key(component, value)) for component, value in match.components())
+    own = ((int(component), *_value_key(component, value)) for component, value in match.components())
     # Families live in tables of their own; their order among each other is ours.
-    return ((match.ip_family.value, ()), *own, *_END)
+    return ((match.ip_family.value, 0, ""), *own, *_END)
 
 
 def order(one: Match, two: Match) -> int:
     """Negative when a router looks at `one` first, positive for `two`, 0 for the same NLRI."""
-    ours, theirs = precedence(one), precedence(two)
+    return _sign(precedence(one), precedence(two))
+
+
+def _sign(ours: Precedence, theirs: Precedence) -> int:
     return (ours > theirs) - (ours < theirs)
 
 
-def _value_key(component: Component, value: object) -> tuple[int, ...]:
-    if component in PREFIXES:
-        return _prefix_key(value)  # type: ignore[arg-type]
-    # The longer of two strings with a common start goes first: their end sorts behind every byte.
-    return (*encode_component(component, value)[1:], 0x100)  # type: ignore[arg-type]
-
-
-def _prefix_key(prefix: Prefix) -> tuple[int, ...]:
-    """Offset, then the bits; the end sorts behind every bit, so the longer prefix goes first."""
-    if isinstance(prefix, OffsetPrefix):
-        offset, length, number = prefix.offset, prefix.length, int(prefix.pattern)
+def _value_key(component: Component, value: Prefix | Numeric | Bitmask) -> tuple[int, str]:
+    """Text ends with a sign behind every bit or byte: of two with a common start, the longer goes first."""
+    if isinstance(value, Numeric | Bitmask):
+        return 0, encode_component(component, value)[1:].decode("latin-1") + "\u0100"
+    if isinstance(value, OffsetPrefix):
+        offset, length, number = value.offset, value.length, int(value.pattern)
     else:
-        offset, length, number = 0, prefix.prefixlen, int(prefix.network_address)
-    bits = Family.of(prefix).bits
-    return (offset, *(number >> (bits - 1 - position) & 1 for position in range(offset, length)), 2)
+        offset, length, number = 0, value.prefixlen, int(value.network_address)
+    bits = Family.of(value).bits
+    return offset, f"{number:0{bits}b}"[offset:length] + "2"
 
 
 class Relation(Enum):
@@ -75,24 +75,32 @@ class Relation(Enum):
     """They share some packets, which go to the one that comes first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A match with what comparing it needs, worked out once."""
+
+    region: Region
+    precedence: Precedence
+
+
+def prepared(match: Match) -> Prepared:
+    """The match, ready to be compared with many others."""
+    return Prepared(region(match), precedence(match))
+
+
 def relation(ours: Match, other: Match) -> Relation:
     """How the other match stands to ours."""
-    return compare(ours, region(ours), other, region(other))
+    return compare(prepared(ours), prepared(other))
 
 
-def compare(ours: Match, our_region: Region, other: Match, other_region: Region) -> Relation:
-    """`relation`, for those who keep the regions."""
-    if not our_region.overlaps(other_region):
+def compare(ours: Prepared, other: Prepared) -> Relation:
+    """`relation`, for those who compare often."""
+    if not ours.region.overlaps(other.region):
         return Relation.DISJOINT
-    sign = order(ours, other)
+    sign = _sign(ours.precedence, other.precedence)
     if sign == 0:
         return Relation.SAME
-    if other_region.covers(our_region):
-        return Relation.EXCEPTION if sign < 0 and not our_region.covers(other_region) else _first(sign)
-    if our_region.covers(other_region):
-        return Relation.SHADOWS if sign < 0 else Relation.EXCEPTED
-    return Relation.OVERLAPS
-
-
-def _first(sign: int) -> Relation:
-    return Relation.SHADOWS if sign < 0 else Relation.SHADOWED
+    inside, around = other.region.covers(ours.region), ours.region.covers(other.region)
+    if sign < 0:
+        return Relation.SHADOWS if around else Relation.EXCEPTION if inside else Relation.OVERLAPS
+    return Relation.SHADOWED if inside else Relation.EXCEPTED if around else Relation.OVERLAPS
