@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from rules.errors import Problem, Refused
 from rules.match import Network
-from rules.zone import NAME
+from rules.zone import NAME, NAME_REASON
 
 Address = IPv4Address | IPv6Address
 
@@ -82,8 +82,7 @@ class Neighbour:
     def _problems(self) -> list[Problem]:
         problems = []
         if not NAME.fullmatch(self.name):
-            reason = "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores"
-            problems.append(Problem("name", self.name, reason))
+            problems.append(Problem("name", self.name, NAME_REASON))
         if self.peer_address.version != self.local_address.version:
             reason = f"must be of the same address family as local_address {self.local_address}"
             problems.append(Problem("peer_address", str(self.peer_address), reason))

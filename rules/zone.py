@@ -10,6 +10,7 @@ from rules.match import Network
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """Names of zones, sensors and neighbours."""
+NAME_REASON = "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores"
 
 
 class Mode(Enum):
@@ -82,8 +83,7 @@ class Zone:
     def _problems(self) -> list[Problem]:
         problems = []
         if not NAME.fullmatch(self.name):
-            reason = "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores"
-            problems.append(Problem("name", self.name, reason))
+            problems.append(Problem("name", self.name, NAME_REASON))
         if not self.prefixes:
             problems.append(Problem("prefixes", "", "at least one is needed"))
         problems += [

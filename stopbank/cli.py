@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rules.errors import Refused
-from stopbank.commands import machine
+from stopbank.commands import keep, machine, operate, zones
 from stopbank.commands import rules as rules_commands
 from stopbank.terminal import REFUSED, warn
 
@@ -17,8 +17,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(rules_commands.app, name="rules")
+app.add_typer(zones.app, name="zone")
 app.add_typer(machine.config_app, name="config")
-app.command()(machine.doctor)
+app.add_typer(keep.audit_app, name="audit")
+for command in (machine.doctor, keep.backup, keep.restore):
+    app.command()(command)
+
+__all__ = ["app", "main", "operate"]
 
 
 def main() -> None:

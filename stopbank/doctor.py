@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rules.errors import Refused
 from rules.neighbour import Neighbour
 from stopbank import config as configuration
+
+if TYPE_CHECKING:
+    from store.records import AuditVerdict
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 MINIMUM_FREE_BYTES = 500_000_000
@@ -162,9 +166,15 @@ def _database(url: str) -> Iterator[Check]:
         return
     yield Check("database", Verdict.GOOD, "opens, schema is current")
     advice = (
-        "" if verdict.intact else "somebody changed the audit table: compare with a backup and the exported checkpoints"
+        ""
+        if verdict.is_sound
+        else "somebody changed the audit table: compare with a backup and the exported checkpoints"
     )
-    yield Check("audit chain", Verdict.GOOD if verdict.intact else Verdict.BAD, str(verdict), advice)
+    yield Check("audit chain", Verdict.GOOD if verdict.is_sound else Verdict.BAD, _chain(verdict), advice)
+
+
+def _chain(verdict: "AuditVerdict") -> str:
+    return "; ".join(verdict.problems[:3]) or f"{verdict.head.count} entries, unbroken"
 
 
 def _interface(name: str) -> Iterator[Check]:
