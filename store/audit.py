@@ -38,7 +38,7 @@ def append(
         previous=last.hash,
         hash="",
     )
-    row = replace(row, hash=_hash_of(row))
+    row = replace(row, hash=hash_of(row))
     session.add(AuditLine(**asdict(row)))
     session.info[_HEAD] = AuditHead(row.sequence, row.hash)
 
@@ -110,11 +110,12 @@ def _link_problems(row: AuditRow, last: AuditHead) -> Iterator[str]:
         yield f"row {last.count + 1} is missing: row {row.sequence} follows row {last.count}"
     if row.previous != last.hash:
         yield f"row {row.sequence} does not follow the row before it"
-    if row.hash != _hash_of(row):
+    if row.hash != hash_of(row):
         yield f"row {row.sequence} was changed"
 
 
-def _hash_of(row: AuditRow) -> str:
+def hash_of(row: AuditRow) -> str:
+    """What a row should carry: SHA-256 over the canonical JSON of everything else in it."""
     return canonical.sha256(
         canonical.dumps(
             {
