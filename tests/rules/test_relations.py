@@ -1,4 +1,4 @@
-"""Which packets two matches share, held against a packet oracle, and the order of RFC 8955 §5.1, against its pseudo code."""
+"""Which packets two matches share, held against a packet oracle, and RFC 8955 §5.1 order, against its pseudo code."""
 
 from itertools import pairwise
 
