@@ -57,5 +57,10 @@ class EnrolmentToken:
 
     @property
     def digest(self) -> str:
-        """What the intake keeps: SHA-256 of the secret, which is random enough to need no salt."""
-        return hashlib.sha256(self.secret.encode()).hexdigest()
+        """What the intake keeps."""
+        return secret_digest(self.secret)
+
+
+def secret_digest(secret: str) -> str:
+    """SHA-256 in hex digits; a token's secret is random enough to need no salt."""
+    return hashlib.sha256(secret.encode()).hexdigest()

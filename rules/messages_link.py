@@ -11,6 +11,7 @@ from typing import assert_never
 
 from rules.errors import Problem
 from rules.messages import problems_to_json, read_problems
+from rules.messages_enrolment import secret_digest
 from rules.messages_json import Fields, dumps, loads, read
 from rules.messages_values import (
     SEQUENCE_LIMIT,
@@ -100,6 +101,11 @@ class Enrolment:
     request: str
     """A certificate signing request, PEM."""
 
+    @property
+    def digest(self) -> str:
+        """What the intake knows the secret by."""
+        return secret_digest(self.secret)
+
 
 SensorFrame = Report | Beat | Renewal | Enrolment
 
@@ -166,6 +172,11 @@ def _sensor_frame_to_json(frame: SensorFrame) -> JsonObject:
             return {"frame": "enrolment", "secret": secret, "request": request}
         case _:
             assert_never(frame)
+
+
+def render_report(number: int, detection: bytes) -> bytes:
+    """The bytes of a `Report` whose detection is JSON already, as a spool keeps it."""
+    return b'{"frame":"report","id":%d,"detection":%s}' % (number, detection)
 
 
 def parse_sensor_frame(raw: bytes) -> SensorFrame:

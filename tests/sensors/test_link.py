@@ -1,0 +1,342 @@
+"""Nothing a sensor hands over is lost or passed on twice, whoever is away meanwhile; and nothing waits for it."""
+
+import statistics as figures
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from link_rig import MAIL, WEB, RunningIntake, SpeakerSocket, detection, wait_until
+
+from rules.errors import Problem
+from rules.messages import Accepted, Answer, Declined, SpeakerRequest
+from rules.messages_link import Reason
+from rules.messages_values import Statistics
+from rules.traffic import Detection, State
+from rules.zone import Zone
+from sensors.enroll import Identity
+from sensors.link import Link, LinkSettings
+
+
+@pytest.fixture
+def speaker(tmp_path: Path) -> Iterator[SpeakerSocket]:
+    socket = SpeakerSocket(tmp_path / "speaker.sock")
+    socket.start()
+    yield socket
+    socket.stop()
+
+
+@pytest.fixture
+def intake(tmp_path: Path, speaker: SpeakerSocket) -> Iterator[RunningIntake]:
+    running = RunningIntake(tmp_path / "intake", speaker.path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def state(tmp_path: Path, intake: RunningIntake) -> Path:
+    """The state directory of the enrolled sensor `edge-1`."""
+    intake.enrolled(tmp_path / "sensor")
+    return tmp_path / "sensor"
+
+
+@contextmanager
+def linked(state: Path, **changes: Any) -> Iterator[Link]:
+    callbacks = {key: changes.pop(key) for key in ("on_zones", "statistics") if key in changes}
+    options = {"backoff_seconds": (0.02, 0.1), "heartbeat_seconds": 0.1, "later_seconds": 0.02} | changes
+    link = Link(LinkSettings(state, **options), **callbacks)
+    link.start()
+    try:
+        yield link
+    finally:
+        link.stop()
+
+
+def _settled(link: Link) -> None:
+    wait_until(lambda: link.status.waiting == 0, "everything is settled")
+
+
+def test_a_detection_reaches_the_speaker_as_it_was(state: Path, speaker: SpeakerSocket) -> None:
+    given = detection()
+    with linked(state) as link:
+        assert link.send(given)
+        _settled(link)
+    assert [(one.detection, one.is_history) for one in speaker.reports] == [(given, False)]
+    assert link.status.counts["acknowledged"] == 1
+
+
+def test_heartbeats_carry_the_sensors_statistics(state: Path, speaker: SpeakerSocket) -> None:
+    with linked(state, statistics=lambda: Statistics.of({"packets_total": 7})):
+        wait_until(lambda: len(speaker.heartbeats) >= 2)
+    assert {(one.sensor, one.statistics.get("packets_total")) for one in speaker.heartbeats} == {("edge-1", 7)}
+
+
+def test_a_warm_link_delivers_within_five_milliseconds(state: Path, speaker: SpeakerSocket) -> None:
+    """The median of forty; the figure includes TLS, admission and the speaker's socket on this machine."""
+    took = []
+    with linked(state) as link:
+        wait_until(lambda: link.status.connected)
+        for number in range(41):
+            done = len(speaker.reports)
+            sent = time.monotonic()
+            link.send(detection(f"a{number}"))
+            wait_until(lambda done=done: len(speaker.reports) > done)  # type: ignore[misc]
+            arrived = [at for at in speaker.arrivals if at >= sent]
+            took.append(arrived[0] - sent)
+            _settled(link)
+    median = figures.median(took[1:])
+    print(f"to the speaker: median {median * 1e3:.2f} ms, worst {max(took[1:]) * 1e3:.2f} ms")
+    assert median < 0.005
+
+
+def test_sending_takes_no_time_while_the_intake_hangs(tmp_path: Path) -> None:
+    with linked(tmp_path / "never-enrolled") as link:
+        begun = time.monotonic()
+        for number in range(1_000):
+            link.send(detection("a", number))
+        assert time.monotonic() - begun < 0.5
+        wait_until(lambda: link.status.waiting == 2, "updates have been coalesced to the start and the newest")
+        assert not link.status.connected
+        assert "enroll" in link.status.trouble
+
+
+def test_nothing_is_lost_while_the_speaker_is_away(state: Path, speaker: SpeakerSocket) -> None:
+    speaker.stop()
+    given = [detection(f"a{number}") for number in range(30)]
+    with linked(state) as link:
+        for one in given:
+            link.send(one)
+        wait_until(lambda: link.status.counts.get("put_off", 0) > 0)
+        assert link.status.trouble == "speaker_away"
+        speaker.start()
+        _settled(link)
+    assert sorted(speaker.told) == sorted((one.attack, 0) for one in given)
+
+
+def test_nothing_is_lost_or_doubled_when_the_intake_restarts_in_the_middle(
+    state: Path, intake: RunningIntake, speaker: SpeakerSocket
+) -> None:
+    count = 200
+    with linked(state) as link:
+        for number in range(count):
+            link.send(detection(f"a{number}", target=ip_network("203.0.113.7/32")))
+            if number in (60, 120):
+                wait_until(lambda: len(speaker.reports) > 20)
+                intake.stop()
+                intake.start()
+        _settled(link)
+    told = speaker.told
+    assert sorted(told) == sorted((f"a{number}", 0) for number in range(count))
+
+
+def test_a_lost_acknowledgement_is_not_a_second_report(
+    state: Path, intake: RunningIntake, speaker: SpeakerSocket, tmp_path: Path
+) -> None:
+    """The sensor's disk is put back to before the acknowledgement: it sends again, and the intake knows."""
+    import shutil
+
+    with linked(state) as link:
+        intake.stop()
+        link.send(detection())
+        wait_until(lambda: list((state / "spool").iterdir()) and link.status.waiting == 1)
+    shutil.copytree(state, tmp_path / "copy")
+    intake.start()
+    with linked(state) as link:
+        _settled(link)
+    intake.stop()
+    intake.start()
+    with linked(tmp_path / "copy") as link:
+        _settled(link)
+        assert link.status.counts["acknowledged"] == 1
+    assert speaker.told == [("a1", 0)]
+    assert intake.refusals(Reason.REPLAYED) == 1
+
+
+def test_what_was_spooled_before_a_restart_of_the_sensor_goes_out_after_it(
+    state: Path, intake: RunningIntake, speaker: SpeakerSocket
+) -> None:
+    intake.stop()
+    with linked(state) as link:
+        for number in range(5):
+            link.send(detection("a", number))
+        link.send(replace(detection("a", 5), state=State.OVER))
+        wait_until(lambda: link.status.waiting == 3)
+    intake.start()
+    with linked(state) as link:
+        _settled(link)
+    assert speaker.told == [("a", 0), ("a", 4), ("a", 5)]
+
+
+def test_updates_give_way_to_newer_ones_while_the_link_is_slow(state: Path, speaker: SpeakerSocket) -> None:
+    gate = threading.Event()
+
+    def slow(request: SpeakerRequest) -> Answer:
+        gate.wait(20)
+        return Accepted()
+
+    with linked(state) as link:
+        wait_until(lambda: link.status.connected and speaker.heartbeats)
+        speaker.answer = slow
+        for number in range(100):
+            link.send(detection("a", number))
+        link.send(replace(detection("a", 100), state=State.OVER))
+        wait_until(lambda: link.status.counts.get("coalesced", 0) >= 90)
+        gate.set()
+        _settled(link)
+    told = speaker.told
+    assert told[0] == ("a", 0)
+    assert told[-2:] == [("a", 99), ("a", 100)]
+    assert told == sorted(told) and len(told) <= 4
+
+
+def test_old_detections_arrive_as_history(state: Path, intake: RunningIntake, speaker: SpeakerSocket) -> None:
+    intake.lag = timedelta(seconds=11)
+    with linked(state) as link:
+        link.send(detection())
+        _settled(link)
+        intake.lag = timedelta(0)
+        link.send(detection("a2"))
+        _settled(link)
+    assert [(one.detection.attack, one.is_history) for one in speaker.reports] == [("a1", True), ("a2", False)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"zone": "mail"}, Reason.FOREIGN_ZONE),
+        ({"zone": "unknown"}, Reason.FOREIGN_ZONE),
+        ({"target": ip_network("203.0.112.0/23")}, Reason.FOREIGN_TARGET),
+        ({"target": ip_network("198.51.100.1/32")}, Reason.FOREIGN_TARGET),
+        ({"sensor": "edge-2"}, Reason.WRONG_SENSOR),
+        ({"seen": datetime.now(UTC) + timedelta(days=1)}, Reason.FUTURE),
+    ],
+)
+def test_what_a_sensor_may_not_say_is_refused_counted_and_told(
+    changes: dict[str, Any], reason: Reason, state: Path, intake: RunningIntake, speaker: SpeakerSocket
+) -> None:
+    with linked(state) as link:
+        link.send(detection(**changes))
+        _settled(link)
+        assert link.status.counts[f"refused_{reason.value}"] == 1
+    assert speaker.reports == []
+    assert intake.refusals(reason) == 1
+
+
+def test_what_the_speaker_refuses_for_good_is_not_sent_again(state: Path, speaker: SpeakerSocket) -> None:
+    speaker.answer = lambda request: Declined((Problem("detection", "", "no"),))
+    with linked(state) as link:
+        link.send(detection())
+        _settled(link)
+        assert link.status.counts["refused_speaker_refused"] == 1
+    assert len(speaker.reports) == 1
+
+
+def test_what_the_speaker_puts_off_is_sent_again(state: Path, speaker: SpeakerSocket) -> None:
+    answers: list[Answer] = [Declined((), retry=True), Declined((), retry=True)]
+
+    def busy(request: SpeakerRequest) -> Answer:
+        return answers.pop() if answers and hasattr(request, "detection") else Accepted()
+
+    speaker.answer = busy
+    with linked(state) as link:
+        link.send(detection())
+        _settled(link)
+    assert speaker.told == [("a1", 0)] * 3
+
+
+def test_a_speaker_that_hangs_costs_a_timeout_not_the_detection(tmp_path: Path, speaker: SpeakerSocket) -> None:
+    intake = RunningIntake(tmp_path / "intake-2", speaker.path, speaker_timeout_seconds=0.1)
+    intake.start()
+    try:
+        intake.enrolled(tmp_path / "sensor-2")
+        speaker.answer = lambda request: None
+        with linked(tmp_path / "sensor-2") as link:
+            link.send(detection())
+            wait_until(lambda: link.status.counts.get("put_off", 0) > 0)
+            speaker.answer = lambda request: Accepted()
+            _settled(link)
+    finally:
+        intake.stop()
+
+
+def test_zones_reach_the_sensor_on_connect_on_change_and_from_its_cache(state: Path, intake: RunningIntake) -> None:
+    heard: list[tuple[Zone, ...]] = []
+    bigger = replace(WEB, prefixes=(*WEB.prefixes, ip_network("192.0.2.0/24")))
+    with linked(state, on_zones=heard.append):
+        wait_until(lambda: heard == [(WEB,)])
+        intake.zones = (bigger, MAIL)
+        wait_until(lambda: heard == [(WEB,), (bigger,)])
+        intake.registry.bind("edge-1", ["web", "mail"])
+        wait_until(lambda: heard[-1] == (bigger, MAIL))
+    intake.stop()
+    again: list[tuple[Zone, ...]] = []
+    with linked(state, on_zones=again.append):
+        assert again == [(bigger, MAIL)]
+
+
+def test_a_certificate_is_renewed_over_the_link_before_it_ends(tmp_path: Path, speaker: SpeakerSocket) -> None:
+    # Certificates begin five minutes early, so one of a minute is in its last third at once.
+    intake = RunningIntake(tmp_path / "intake-2", speaker.path, certificate_days=1 / 1440)
+    intake.start()
+    try:
+        first = intake.enrolled(tmp_path / "sensor-2")
+        with linked(tmp_path / "sensor-2") as link:
+            wait_until(lambda: link.status.counts.get("renewals", 0) >= 1)
+            link.send(detection())
+            _settled(link)
+        with linked(tmp_path / "sensor-2") as link:
+            wait_until(lambda: link.status.connected)
+        renewed = Identity.load(tmp_path / "sensor-2")
+        assert renewed is not None and renewed.not_after >= first.not_after
+        assert renewed.not_before > first.not_before - timedelta(seconds=1)
+    finally:
+        intake.stop()
+
+
+def test_a_revoked_sensor_is_cut_off_and_stays_out(state: Path, intake: RunningIntake, speaker: SpeakerSocket) -> None:
+    with linked(state) as link:
+        wait_until(lambda: link.status.connected)
+        intake.registry.revoke("edge-1", datetime.now(UTC))
+        wait_until(lambda: "revoked" in link.status.trouble)
+        link.send(detection())
+        wait_until(lambda: intake.refusals(Reason.REVOKED) >= 3)
+        assert link.status.waiting == 1
+    assert speaker.reports == []
+
+
+def test_an_intake_of_another_authority_is_not_talked_to(
+    state: Path, intake: RunningIntake, speaker: SpeakerSocket, tmp_path: Path
+) -> None:
+    intake.stop()
+    impostor = RunningIntake(tmp_path / "impostor", speaker.path)
+    impostor.settings = replace(impostor.settings, port=intake.settings.port)
+    impostor.start()
+    try:
+        with linked(state) as link:
+            link.send(detection())
+            wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in link.status.trouble)
+            assert link.status.counts.get("connects", 0) == 0
+            assert link.status.waiting == 1
+    finally:
+        impostor.stop()
+    assert speaker.requests == []
+
+
+def test_a_full_spool_gives_up_its_oldest_and_counts(tmp_path: Path) -> None:
+    given: list[Detection] = [detection(f"a{number}") for number in range(200)]
+    with linked(tmp_path / "never-enrolled", spool_bytes=20_000) as link:
+        for one in given:
+            link.send(one)
+        wait_until(lambda: link.status.waiting + link.status.counts["dropped"] == 200)
+        assert 5 <= link.status.waiting < 40
+    files = list((tmp_path / "never-enrolled" / "spool").iterdir())
+    assert sum(path.stat().st_size for path in files) <= 20_000
+    with linked(tmp_path / "never-enrolled") as link:
+        assert link.status.waiting > 0
