@@ -138,8 +138,9 @@ def test_a_sensor_never_closes_what_another_sees(mine: list[Detection], theirs: 
 def test_with_a_rule_in_force_only_upstream_evidence_closes(told: list[Detection], late: int) -> None:
     blind = [replace(one, vantage=Vantage.DOWNSTREAM) for one in told]
     incident = opened(*sorted(blind, key=lambda one: one.seen))
-    now = after(late)
-    assert step(incident, wanted(late + 1), ZONE, now).phase is not Phase.CLOSED
+    now = max(one.seen for one in told) + timedelta(seconds=late)
+    held = (Wanted(RULE, now + timedelta(seconds=1)),)
+    assert step(incident, held, ZONE, now).phase is not Phase.CLOSED
 
 
 @given(histories(), st.integers(0, 2_000), st.booleans())
@@ -147,7 +148,8 @@ def test_time_alone_never_opens_and_a_step_is_final_for_its_moment(
     told: list[Detection], late: int, filtered: bool
 ) -> None:
     incident = opened(*sorted(told, key=lambda one: one.seen))
-    now, held = after(late), wanted(late + 60) if filtered else ()
+    now = max(one.seen for one in told) + timedelta(seconds=late)
+    held = (Wanted(RULE, now + timedelta(seconds=60)),) if filtered else ()
     stepped = step(incident, held, ZONE, now)
     assert step(stepped, held, ZONE, now) == stepped
     if incident.phase is Phase.QUIET:
