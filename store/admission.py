@@ -5,21 +5,22 @@ A refused rule leaves no row but an audit line: denials are evidence too.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from rules import guard
 from rules.errors import Refused
 from rules.findings import Finding, Objected, error
-from rules.guard import ActiveRules, Held, Request, Surroundings
+from rules.guard import Request, Surroundings
 from rules.match import OffsetPrefix
 from rules.rule import Rule, RuleId
 from rules.zone import Zone
 from store import audit, canonical, readback
 from store.database import Concern
+from store.held import HeldRules
 from store.models import IncidentRow, RuleRow
 from store.records import Intent, RuleRecord, UnreadableRecord, World
-from store.rules import Rules, alive, alive_or_refused, check_deadline, end, note, wanted
+from store.rules import Rules, alive, alive_or_refused, check_deadline, end, note
 from store.zones import all_zones
 
 
@@ -38,6 +39,10 @@ def request_of(record: RuleRecord, now: datetime) -> Request:
 
 class Admission(Rules):
     """Letting rules in."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._held = HeldRules()
 
     def admit(
         self,
@@ -60,7 +65,7 @@ class Admission(Rules):
         with self.writing(Concern.INTENTS) as session:
             try:
                 zones = all_zones(session)
-                findings = _judged(session, request, world, zones, now)
+                findings = guard.admit(request, self._surroundings(session, world, zones, now))
                 row = _row(session, request, zone or _zone_of(request.rule, zones))
                 _make_way(session, row, request.replaces, actor, now)
             except Objected as objected:
@@ -76,12 +81,12 @@ class Admission(Rules):
     def objections(self, request: Request, world: World, now: datetime) -> tuple[Finding, ...]:
         """A dry run: everything the guard has to say, and nothing is recorded."""
         with self.reading() as session:
-            return guard.objections(request, _surroundings(session, world, all_zones(session), now))
+            return guard.objections(request, self._surroundings(session, world, all_zones(session), now))
 
     def surroundings(self, world: World, now: datetime) -> Surroundings:
         """What the guard would see now; the speaker asks it again with this before it announces."""
         with self.reading() as session:
-            return _surroundings(session, world, all_zones(session), now)
+            return self._surroundings(session, world, all_zones(session), now)
 
     def approve(
         self, rule_id: RuleId, rule_hash: str, actor: str, now: datetime, world: World | None = None
@@ -92,7 +97,7 @@ class Admission(Rules):
             record = _readable(row)
             denied: Refused | Objected | None = _approval_problem(record, rule_hash, actor, now)
             if denied is None and world is not None:
-                denied = _objection(session, record, world, now)
+                denied = self._objection(session, record, world, now)
             if denied is None:
                 row.approved_by = actor
                 row.intent, row.wanted_since = Intent.WANTED.value, now
@@ -102,25 +107,24 @@ class Admission(Rules):
             audit.append(session, actor=actor, action="rule.approval-refused", subject=rule_id, detail=detail, now=now)
         raise denied
 
+    def _surroundings(self, session: Session, world: World, zones: tuple[Zone, ...], now: datetime) -> Surroundings:
+        lately = select(func.count()).where(RuleRow.wanted_since > now - timedelta(minutes=1))
+        return Surroundings(
+            zones=zones,
+            neighbours=world.neighbours,
+            protected=world.protected,
+            infrastructure=world.infrastructure,
+            active=self._held.current(session),
+            limits=world.limits,
+            recent=session.scalar(lately) or 0,
+        )
 
-def _judged(
-    session: Session, request: Request, world: World, zones: tuple[Zone, ...], now: datetime
-) -> tuple[Finding, ...]:
-    return guard.admit(request, _surroundings(session, world, zones, now))
-
-
-def _surroundings(session: Session, world: World, zones: tuple[Zone, ...], now: datetime) -> Surroundings:
-    held = (Held(one.rule, one.owner, one.origin, one.zone, one.id) for one in wanted(session))
-    lately = select(func.count()).where(RuleRow.wanted_since > now - timedelta(minutes=1))
-    return Surroundings(
-        zones=zones,
-        neighbours=world.neighbours,
-        protected=world.protected,
-        infrastructure=world.infrastructure,
-        active=ActiveRules(held),
-        limits=world.limits,
-        recent=session.scalar(lately) or 0,
-    )
+    def _objection(self, session: Session, record: RuleRecord, world: World, now: datetime) -> Objected | None:
+        try:
+            guard.admit(request_of(record, now), self._surroundings(session, world, all_zones(session), now))
+        except Objected as objected:
+            return objected
+        return None
 
 
 def _zone_of(rule: Rule, zones: tuple[Zone, ...]) -> str | None:
@@ -214,14 +218,6 @@ def _approval_problem(record: RuleRecord, rule_hash: str, actor: str, now: datet
         return Refused("actor", actor, "made the proposal; another person must approve it")
     if record.deadline <= now:
         return Refused("deadline", record.deadline.isoformat(), "has passed; propose the rule anew")
-    return None
-
-
-def _objection(session: Session, record: RuleRecord, world: World, now: datetime) -> Objected | None:
-    try:
-        _judged(session, request_of(record, now), world, all_zones(session), now)
-    except Objected as objected:
-        return objected
     return None
 
 

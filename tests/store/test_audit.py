@@ -46,10 +46,7 @@ def test_whatever_is_audited_verifies(
     tmp_path_factory: pytest.TempPathFactory, detail: dict[str, object], actor: str
 ) -> None:
     with Store.open(tmp_path_factory.mktemp("audit") / "a.db") as store:
-        try:
-            store.audit(actor, "test", "x", detail, NOW)
-        except (UnicodeError, ValueError):
-            assert not actor.isprintable() or max(actor, default="") >= "\ud800"
+        store.audit(actor, "test", "x", detail, NOW)
         verdict = store.verify_audit(store.audit_head())
         assert verdict.is_sound, verdict
 
