@@ -46,11 +46,12 @@ class Frr(Router):
     def _launch(self) -> None:
         # The daemons drop to the user frr, and make their sockets as that.
         shutil.chown(self.directory, "frr", "frr")
-        for daemon in _DAEMONS:
+        for daemon, configuration in render(self.configuration).items():
+            self._write(f"{daemon}.conf", configuration)
             port = ["-p", str(self.configuration.sessions[0].port)] if daemon == "bgpd" else []
             self._spawn(
                 *(_BINARIES / daemon, "-z", self.directory / "zserv.api", "-i", self.directory / f"{daemon}.pid"),
-                *("--vty_socket", self.directory, "-f", self.directory / "none", "-P", "0"),
+                *("--vty_socket", self.directory, "-f", self.directory / f"{daemon}.conf", "-P", "0"),
                 *("--log", "stdout", "--log-level", "informational", *port),
             )
             self._wait_for_socket(daemon)
@@ -62,8 +63,6 @@ class Frr(Router):
         return all(daemon in self.ask("show daemons") for daemon in _DAEMONS)
 
     def _configure(self) -> None:
-        configuration = self._write("frr.conf", render(self.configuration))
-        self._ask(["vtysh", "--vty_socket", self.directory, "-f", configuration])
         # bgpd closes the door on a peer until its start timer has run, and ExaBGP backs off by seconds.
         wait_until(lambda: "Idle" not in self._states(), "bgpd does not take sessions", 30)
 
@@ -104,17 +103,13 @@ def _action(text: str) -> Action | None:
     return RateLimit(int(rate)) if rate >= 1 else Discard()
 
 
-def render(configuration: Configuration) -> str:
-    """frr.conf."""
+def render(configuration: Configuration) -> dict[str, str]:
+    """Each daemon's configuration."""
     communities = "\n".join(
         f"bgp community-list standard BLACKHOLE permit {high}:{low}"
         for high, low in configuration.blackhole_communities
     )
-    return f"""frr defaults traditional
-ip forwarding
-ipv6 forwarding
-ip route {DISCARD_IPV4}/32 blackhole
-ipv6 route {DISCARD_IPV6}/128 blackhole
+    bgpd = f"""frr defaults traditional
 {communities}
 ip prefix-list HOST4 permit 0.0.0.0/0 ge 32
 ipv6 prefix-list HOST6 permit ::/0 ge 128
@@ -132,6 +127,11 @@ route-map BLACKHOLES permit 15
  set community no-export additive
 route-map BLACKHOLES deny 100
 {_process(configuration)}"""
+    return {
+        "zebra": "ip forwarding\nipv6 forwarding\n",
+        "staticd": f"ip route {DISCARD_IPV4}/32 blackhole\nipv6 route {DISCARD_IPV6}/128 blackhole\n",
+        "bgpd": bgpd,
+    }
 
 
 def _process(configuration: Configuration) -> str:
@@ -159,6 +159,8 @@ def _neighbour(session: Session) -> list[str]:
         f"{peer} timers connect 2",
         f"{peer} update-source {session.local_address}",
     ]
+    if not session.passive:
+        lines.append(f"{peer} port {session.port}")
     if session.gtsm_hops:
         lines.append(f"{peer} ttl-security hops {session.gtsm_hops}")
     if not session.is_internal:

@@ -10,7 +10,8 @@ from typing import Any
 from lab.session import HeldFlowSpec
 from rules import wire
 from rules.action import Action, Discard, RateLimit
-from rules.match import PREFIXES, Component, Family, Network
+from rules.errors import Refused
+from rules.match import PREFIXES, Component, Family, Match, Network
 
 _COMMUNITIES, _EXTENDED_COMMUNITIES = 8, 16
 """Path attribute types (RFC 1997, RFC 4360)."""
@@ -26,7 +27,7 @@ def read_flowspec(rib: dict[str, Any], family: Family) -> Iterator[HeldFlowSpec]
             yield HeldFlowSpec(
                 family=family,
                 text=text,
-                match=wire.decode(nlri, family),
+                match=_match(nlri, family),
                 action_text=" ".join(map(str, communities)),
                 action=_action(communities),
                 nlri=nlri,
@@ -41,6 +42,13 @@ def read_blackholes(rib: dict[str, Any], communities: tuple[tuple[int, int], ...
         carried = {value for path in rib[text] for value in _attribute(path, _COMMUNITIES, "communities")}
         if prefix.prefixlen == prefix.max_prefixlen and carried & wanted:
             yield prefix
+
+
+def _match(nlri: bytes, family: Family) -> Match | None:
+    try:
+        return wire.decode(nlri, family)
+    except Refused:  # GoBGP keeps what the RFC forbids, such as a flow label in IPv4
+        return None
 
 
 def _nlri(components: list[dict[str, Any]], family: Family) -> bytes:
