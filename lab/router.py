@@ -85,6 +85,11 @@ class Router(ABC):
         except TimeoutError as error:
             raise TimeoutError(f"{type(self).__name__}: {error}\n{self.log[-2000:]}") from None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every daemon it started still runs: a rule can kill one (zebra) and leave the session up."""
+        return bool(self._processes) and all(process.poll() is None for process in self._processes)
+
     @abstractmethod
     def established(self) -> bool:
         """Whether every session is up."""
