@@ -26,7 +26,11 @@ class Concern(Enum):
     """Announcements, incidents, sensors, messages: what pages show."""
 
 
-def engine_for(url: str) -> Engine:
+PATIENCE_SECONDS = 10.0
+"""How long a transaction waits for another one's lock."""
+
+
+def engine_for(url: str, patience_seconds: float = PATIENCE_SECONDS) -> Engine:
     """The engine of a database URL; `Refused` when it isn't one we can use."""
     try:
         parsed = make_url(url)
@@ -36,8 +40,8 @@ def engine_for(url: str) -> Engine:
         raise Refused("database", parsed.render_as_string(), "only sqlite is supported yet")
     if parsed.database in (None, "", ":memory:"):
         raise Refused("database", url, "must name a file: other processes read it too")
-    engine = create_engine(parsed)
-    sqlite.prepare(engine)
+    engine = create_engine(parsed, pool_timeout=patience_seconds)
+    sqlite.prepare(engine, patience_seconds)
     return engine
 
 

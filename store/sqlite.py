@@ -11,14 +11,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_TIMEOUT_MILLISECONDS = 10_000
-
 WRITES = "stopbank_writes"
 """Execution option of connections whose transactions write."""
 
 _PRAGMAS = (
-    # First, since switching to WAL may already meet another process's lock.
-    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}",
     "PRAGMA journal_mode = WAL",
     # WAL with NORMAL may lose the last commits in a power cut; an audit row must not be lost.
     "PRAGMA synchronous = FULL",
@@ -27,21 +23,20 @@ _PRAGMAS = (
 )
 
 
-def prepare(engine: Engine) -> None:
+def prepare(engine: Engine, patience_seconds: float) -> None:
     """Sets the pragmas on every connection and takes over the beginning of transactions from the driver."""
-    event.listen(engine, "connect", _connected)
+    # First, since switching to WAL may already meet another process's lock.
+    pragmas = (f"PRAGMA busy_timeout = {int(patience_seconds * 1000)}", *_PRAGMAS)
+
+    def connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        # The driver begins transactions late and never immediately: with None it leaves that to us.
+        connection.isolation_level = None
+        with closing(connection.cursor()) as cursor:
+            for pragma in pragmas:
+                cursor.execute(pragma)
+
+    event.listen(engine, "connect", connected)
     event.listen(engine, "begin", _begun)
-
-
-def _connected(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    # The driver begins transactions late and never immediately: with None it leaves that to us.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    try:
-        for pragma in _PRAGMAS:
-            cursor.execute(pragma)
-    finally:
-        cursor.close()
 
 
 def _begun(connection: Connection) -> None:

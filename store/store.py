@@ -9,7 +9,7 @@ from store.admission import Admission
 from store.announcements import Announcements
 from store.audit import Audit
 from store.backup import Backup
-from store.database import engine_for
+from store.database import PATIENCE_SECONDS, engine_for
 from store.incidents import Incidents
 from store.outbox import Outbox
 from store.zones import Zones
@@ -23,9 +23,12 @@ class Store(Admission, Zones, Announcements, Incidents, Outbox, Audit, Backup):
     """
 
     @classmethod
-    def open(cls, url: str | Path) -> Self:
-        """Opens a database, given as URL or SQLite file, and brings its schema up to date."""
-        engine = engine_for(f"sqlite:///{url}" if isinstance(url, Path) else url)
+    def open(cls, url: str | Path, patience_seconds: float = PATIENCE_SECONDS) -> Self:
+        """Opens a database, given as URL or SQLite file, and brings its schema up to date.
+
+        A call that has waited `patience_seconds` for another process's transaction raises `StoreUnavailable`.
+        """
+        engine = engine_for(f"sqlite:///{url}" if isinstance(url, Path) else url, patience_seconds)
         try:
             schema.upgrade(engine)
         except BaseException:
