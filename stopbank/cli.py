@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rules.errors import Refused
-from stopbank.commands import keep, machine, operate, zones
+from stopbank.commands import keep, machine, operate, processes, sensors, zones
 from stopbank.commands import rules as rules_commands
 from stopbank.terminal import REFUSED, warn
 
@@ -18,10 +18,21 @@ app = typer.Typer(
 )
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(zones.app, name="zone")
+app.add_typer(sensors.app, name="sensor")
 app.add_typer(machine.config_app, name="config")
 app.add_typer(keep.audit_app, name="audit")
-for command in (machine.doctor, keep.backup, keep.restore):
+for command in (
+    processes.run,
+    processes.stop,
+    processes.status,
+    processes.kill,
+    machine.doctor,
+    keep.backup,
+    keep.restore,
+):
     app.command()(command)
+for hidden in (processes.speaker, processes.intake, processes.web):
+    app.command(hidden=True)(hidden)
 
 __all__ = ["app", "main", "operate"]
 

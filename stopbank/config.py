@@ -120,7 +120,9 @@ class Intake(Section):
     listen: str = "0.0.0.0"
     port: Port = 8443
     public_name: str = "localhost"
-    """How sensors reach this machine: goes into the certificate and the enrolment token."""
+    """How sensors reach this machine: goes into the enrolment token."""
+    metrics_port: Port | None = None
+    """Prometheus metrics on 127.0.0.1, where wanted."""
 
 
 class Web(Section):
@@ -153,6 +155,8 @@ class Sensor(Section):
     """A BPF expression, as for tcpdump."""
     ring_megabytes: Annotated[int, Field(ge=1, le=4096)] = 64
     snap_bytes: Annotated[int, Field(ge=64, le=65535)] = 128
+    metrics_port: Port | None = None
+    """Prometheus metrics on 127.0.0.1, where wanted."""
 
 
 class EnforceSpeaker(Section):

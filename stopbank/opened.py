@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from rules.findings import Finding, Objected
-from rules.guard import Limits
+from stopbank import wiring
 from stopbank.config import Config, neighbours
 from stopbank.terminal import REFUSED, UNUSABLE, fail, show, warn
 from store.errors import StoreUnavailable
@@ -16,12 +16,7 @@ from store.store import Store
 
 def world(config: Config) -> World:
     """What the guard must know besides the database."""
-    limits = Limits(
-        total_rules=config.speaker.total_rules,
-        automatic_rules=config.speaker.automatic_rules,
-        per_minute=config.speaker.rules_per_minute,
-    )
-    return World(neighbours(config), config.speaker.protected, config.speaker.infrastructure, limits)
+    return World(neighbours(config), config.speaker.protected, config.speaker.infrastructure, wiring.limits(config))
 
 
 @contextmanager

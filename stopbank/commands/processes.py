@@ -1,0 +1,192 @@
+"""`stopbank run|stop|status|kill` and the processes they are made of."""
+
+import os
+import signal
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rules.errors import Refused
+from stopbank import config as configuration
+from stopbank.commands.machine import AsJson, ConfigPath, loaded
+from stopbank.terminal import REFUSED, fail, refuse, show
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+STOP_SECONDS = 20.0
+
+
+class KillName(StrEnum):
+    """What `stopbank kill` takes."""
+
+    freeze = "freeze"
+    withdraw_automatic = "withdraw-automatic"
+    withdraw_all = "withdraw-all"
+    normal = "normal"
+
+
+def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """The appliance, until SIGTERM or Ctrl-C: ExaBGP with the speaker, intake, web, worker, and the local sensor."""
+    from stopbank import appliance
+    from stopbank.supervisor import running_pid
+
+    found = loaded(config)
+    if running_pid(found.paths.state / appliance.PIDFILE):
+        fail("Stopbank is running already with this state directory", REFUSED)
+    try:
+        appliance.run(found, config)
+    except Refused as error:
+        refuse(error, code=2)
+    except OSError as error:
+        fail(f"{error.filename or found.paths.state}: {error.strerror}")
+
+
+def stop(
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="End all rules and see them gone first")] = False,
+    config: ConfigPath = configuration.DEFAULT_PATH,
+) -> None:
+    """Stops the appliance. Without --withdraw routers keep what graceful restart lets them keep."""
+    from stopbank.appliance import PIDFILE
+    from stopbank.supervisor import running_pid
+
+    found = loaded(config)
+    pid = running_pid(found.paths.state / PIDFILE)
+    if pid is None:
+        fail("Stopbank is not running with this state directory", REFUSED)
+    if withdraw:
+        _withdraw_everything(found)
+    os.kill(pid, signal.SIGTERM)
+    if not _until(lambda: running_pid(found.paths.state / PIDFILE) is None):
+        fail(f"process {pid} has not ended after {STOP_SECONDS:.0f} s", REFUSED)
+    show(None, False, "stopped" + (", everything withdrawn" if withdraw else ""))
+
+
+def _withdraw_everything(found: configuration.Config) -> None:
+    """Ends every rule and waits until no neighbour holds any; what can't be verified ends the command."""
+    from stopbank import local, opened
+    from store.records import RuleFilter
+
+    with opened.store(found) as store:
+        store.withdraw_many(RuleFilter(), opened.actor(), "stop --withdraw", opened.now())
+    local.wake(found.paths.state)
+    if not _until(lambda: _announced(found) == 0):
+        fail(
+            f"{_announced(found)} announcements are still out; not stopped. `stopbank kill withdraw-all` forces it",
+            REFUSED,
+        )
+
+
+def _announced(found: configuration.Config) -> int | None:
+    """How many rules the speaker's neighbours hold; None when it can't be known."""
+    from stopbank import local
+
+    document = local.status(found.paths.state)
+    neighbours = document.get("neighbours") if document else None
+    if not isinstance(neighbours, list):
+        return None
+    return sum(int(one.get("announced", 0)) for one in neighbours)
+
+
+def _until(claim: Any) -> bool:
+    deadline = time.monotonic() + STOP_SECONDS
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
+    """Sessions, rules, incidents and what is wrong, as the pages show them; exit 1 when something is."""
+    from stopbank import local, opened
+
+    found = loaded(config)
+    with opened.store(found) as store:
+        page = _overview(found, store)
+    page["speaker"] = local.status(found.paths.state)
+    problems = page["problems"]
+    lines = [f"mode {page['mode']}, {page['rules_wanted']} rules wanted"]
+    lines += [f"problem: {one}" for one in problems]
+    lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
+    lines += [f"sensor {one['name']}: last heard {one['seen']}" for one in page["sensors"]]
+    lines += [
+        f"incident {one['id']}: {one['target']} {one['vectors']} {one['state']}"
+        for one in page["incidents"]
+        if one["open"]
+    ]
+    show(page, as_json, "\n".join(lines))
+    if problems:
+        raise typer.Exit(REFUSED)
+
+
+def _overview(found: configuration.Config, store: "Store") -> dict[str, Any]:
+    from stopbank import wiring
+    from webui.app import create_app, overview
+
+    app = create_app(wiring.web(found), store)
+    with app.app_context():
+        return overview().as_json()
+
+
+def kill(
+    mode: Annotated[KillName, typer.Argument(help="What to do at once, whatever else is dead")],
+    config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
+) -> None:
+    """The kill switch: works without web, intake and database, and kills a speaker that does not answer."""
+    from rules.messages import KillMode
+    from speaker import killswitch
+    from stopbank import opened
+
+    found = loaded(config)
+    try:
+        report = killswitch.throw(found.paths.state, KillMode(mode.value), opened.actor(), opened.now())
+    except OSError as error:
+        fail(f"kill.json can't be written in {found.paths.state}: {error.strerror}")
+    shown = f"{mode.value}: {report.clear} of {report.neighbours} neighbours clear"
+    shown += ", the speaker did not answer and was killed" if report.was_killed else ""
+    shown += f"; {report.problem}" if report.problem else ""
+    document = {"ok": not report.problem, "mode": mode.value, "clear": report.clear, "neighbours": report.neighbours}
+    show(document | {"was_killed": report.was_killed, "problem": report.problem}, as_json, shown)
+    if report.problem:
+        raise typer.Exit(REFUSED)
+
+
+def speaker(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """The speaker; ExaBGP starts it, and talks to it over standard input and output."""
+    from speaker.main import run as run_speaker
+    from stopbank import wiring
+
+    def load() -> Any:
+        parsed = (
+            configuration.load(config)
+            if config.exists()
+            else configuration.parse("", "defaults", configuration.environment())
+        )
+        return wiring.speaker(parsed)
+
+    run_speaker(load)
+
+
+def intake(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """The sensors' door."""
+    from intake.server import run as run_intake
+    from stopbank import opened, wiring
+
+    found = loaded(config)
+    with opened.store(found) as store:
+        try:
+            run_intake(wiring.intake(found), store.zones)
+        except OSError as error:
+            fail(f"intake: {found.intake.listen}:{found.intake.port}: {error.strerror}")
+
+
+def web(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """The pages."""
+    from stopbank import wiring
+    from webui.serve import run as run_web
+
+    run_web(wiring.web(loaded(config)))

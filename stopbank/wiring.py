@@ -1,0 +1,108 @@
+"""From the configuration to each folder's own settings. The only place that knows both sides."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rules.errors import Refused
+from rules.guard import Limits
+from rules.traffic import Vantage
+from rules.zone import Zone
+from stopbank.config import Config, neighbours
+
+if TYPE_CHECKING:
+    from intake.settings import Settings as IntakeSettings
+    from sensors.link_settings import LinkSettings
+    from sensors.settings import SensorSettings
+    from speaker.settings import Settings as SpeakerSettings
+    from webui.settings import Settings as WebSettings
+
+
+def program() -> tuple[str, ...]:
+    """How to start this very command line again, with an absolute path: ExaBGP wants one."""
+    script = Path(sys.executable).parent / "stopbank"
+    return (str(script),) if script.exists() else (sys.executable, "-m", "stopbank.cli")
+
+
+def limits(config: Config) -> Limits:
+    """The guard's limits."""
+    return Limits(
+        total_rules=config.speaker.total_rules,
+        automatic_rules=config.speaker.automatic_rules,
+        per_minute=config.speaker.rules_per_minute,
+    )
+
+
+def speaker(config: Config) -> "SpeakerSettings":
+    """The speaker's settings; raises `Refused`."""
+    from speaker.settings import Settings
+
+    return Settings(
+        state=config.paths.state.resolve(),
+        database_url=config.database_url,
+        neighbours=neighbours(config),
+        name=config.speaker.name,
+        protected=config.speaker.protected,
+        infrastructure=config.speaker.infrastructure,
+        limits=limits(config),
+    )
+
+
+def intake(config: Config) -> "IntakeSettings":
+    """The intake's settings."""
+    from intake.settings import Settings
+
+    state = config.paths.state.resolve()
+    return Settings(
+        directory=state / "intake",
+        speaker_socket=state / "speaker.sock",
+        listen=config.intake.listen,
+        port=config.intake.port,
+        public_name=config.intake.public_name,
+        metrics_port=config.intake.metrics_port,
+    )
+
+
+def web(config: Config) -> "WebSettings":
+    """The web process's settings."""
+    from webui.settings import Settings
+
+    return Settings(config.database_url, config.paths.state.resolve(), config.web.listen, config.web.port)
+
+
+def sensor_directory(config: Config) -> Path:
+    """Where the sensor of this machine keeps its identity, spool and cached zones."""
+    return config.paths.state.resolve() / "sensor"
+
+
+def link(config: Config) -> "LinkSettings":
+    """The sensor's link to the intake."""
+    from sensors.link_settings import LinkSettings
+
+    return LinkSettings(sensor_directory(config))
+
+
+def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
+    """The sensor's settings; raises `Refused` without an interface."""
+    from sensors.settings import Capturing, SensorSettings
+
+    if not config.sensor.interfaces:
+        raise Refused("sensor.interfaces", "", 'is empty: name what to watch, such as ["eth1"]')
+    try:
+        vantage = Vantage(config.sensor.vantage)
+    except ValueError:
+        raise Refused("sensor.vantage", config.sensor.vantage, "must be upstream or downstream") from None
+    capture = Capturing(
+        interfaces=config.sensor.interfaces,
+        snap_bytes=config.sensor.snap_bytes,
+        ring_megabytes=config.sensor.ring_megabytes,
+        filter=config.sensor.filter or None,
+    )
+    return SensorSettings(
+        name=config.sensor.name,
+        capture=capture,
+        zones=zones,
+        vantage=vantage,
+        metrics_port=config.sensor.metrics_port,
+        kernel_cache=sensor_directory(config) / "kernels",
+    )
