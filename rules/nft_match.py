@@ -1,9 +1,8 @@
 """One FlowSpec match as nftables expressions (the JSON of libnftables), exact for every component, seen before
 defragmentation.
 
-nftables ends a rule, unmatched, when a packet lacks the field a test loads: a port of a non-first fragment, an ICMP
-type of a cut packet, a header behind an unknown one. That is what RFC 8955 §4.2.2 asks for, so no test guards another;
-only the protocol that gives a field its meaning is tested first.
+nftables ends a rule, unmatched, when a packet is too short for the field a test loads. That is what RFC 8955 §4.2.2
+asks for; but that the field means what the rule says (the protocol, and not a later fragment) is tested first.
 
 `protocol` for IPv6 is the header where the kernel's walk over extension headers ends. It passes over hop-by-hop,
 routing, fragment and destination options; an authentication header (51) ends it.
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from rules.components import Bitmask, Numeric, Spans, intersection, merged
+from rules.components import Numeric, Spans, intersection, merged
 from rules.match import FRAGMENT_BITS, MAXIMUM, Component, Family, Match, OffsetPrefix, Prefix
 from rules.region import region
 
@@ -23,7 +22,7 @@ Expression = dict[str, Any]
 Tests = tuple[Expression, ...]
 """Expressions that must all hold."""
 
-_DF, _IS, _FIRST, _LAST = (
+_DF, _LATER, _FIRST, _LAST = (
     FRAGMENT_BITS[name] for name in ("dont-fragment", "is-fragment", "first-fragment", "last-fragment")
 )
 _V6_HEADER = 40
@@ -35,6 +34,8 @@ def alternatives(match: Match, with_destination: bool) -> tuple[Tests, ...]:
 
     Leave the destination out where a map lookup has already settled it.
     """
+    if region(match).is_empty:
+        return ()
     fixed: list[Expression] = []
     try:
         fixed += _prefix_tests(match, with_destination)
@@ -132,8 +133,6 @@ def _flag_tests(match: Match) -> Iterator[Expression]:
         return
     meaning = match.tcp_flags.meaning()
     left = _masked(_raw("th", 96, 16), meaning.support or 0x0FFF)
-    if not meaning.accepted:
-        raise _NeverMatches
     if meaning.support == 0:
         # Every TCP segment; loading the field still asks for a header that is there.
         yield _within(left, ((0, 0x0FFF),))
@@ -142,25 +141,23 @@ def _flag_tests(match: Match) -> Iterator[Expression]:
 
 
 def _fragment_choices(match: Match) -> tuple[Tests, ...]:
-    if match.fragment is None:
-        return ((),)
+    """Also where no fragment is asked about: the kernel takes the first bytes of a later fragment for a transport
+    header (its fast path for payloads doesn't look at the offset), so rules on ports, ICMP and flags exclude those."""
+    accepted = region(match).fragments
     if match.ip_family is Family.IPV4:
-        return (_fragment_v4(match.fragment),)
-    choices = tuple(_fragment_v6(match.fragment))
-    if not choices:
-        raise _NeverMatches
-    return choices
+        return (_fragment_v4(accepted),)
+    return tuple(_fragment_v6(accepted))
 
 
-def _fragment_v4(value: Bitmask) -> Tests:
+def _fragment_v4(values: frozenset[int]) -> Tests:
     """Accepted ranges of the field that holds DF, MF and the offset (RFC 8955 §4.2.2.12), under the smallest mask."""
     spans: list[tuple[int, int]] = []
     for dont, more in product((0, 1), (0, 1)):
         base = dont << 14 | more << 13
         known = _DF if dont else 0
-        if value.holds(known | (_FIRST if more else 0)):
+        if known | (_FIRST if more else 0) in values:
             spans.append((base, base))
-        if value.holds(known | _IS | (0 if more else _LAST)):
+        if known | _LATER | (0 if more else _LAST) in values:
             spans.append((base | 1, base | 0x1FFF))
     accepted, mask = merged(spans), 0x7FFF
     for bit in (0x4000, 0x2000):
@@ -170,10 +167,9 @@ def _fragment_v4(value: Bitmask) -> Tests:
     return () if accepted == ((0, mask),) else (_within(_masked(_raw("nh", 48, 16), mask), accepted),)
 
 
-def _fragment_v6(value: Bitmask) -> Iterator[Tests]:
-    """Without a fragment header, at offset 0 and behind it; dont-fragment is never set (RFC 8956 §3.6)."""
-    whole, first = value.holds(0), value.holds(_FIRST)
-    middle, last = value.holds(_IS), value.holds(_IS | _LAST)
+def _fragment_v6(values: frozenset[int]) -> Iterator[Tests]:
+    """Without a fragment header, at offset 0 and behind it."""
+    whole, first, middle, last = (kind in values for kind in (0, _FIRST, _LATER, _LATER | _LAST))
     if whole and first and middle and last:
         yield ()
         return
@@ -224,6 +220,4 @@ def _within(left: Expression, spans: Spans) -> Expression:
 
 
 def _one_of(left: Expression, values: list[int]) -> Expression:
-    if not values:
-        raise _NeverMatches
     return _equal(left, values[0] if len(values) == 1 else {"set": values})

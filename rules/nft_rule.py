@@ -42,7 +42,8 @@ class Compiled:
     rule: FlowSpec
     id: RuleId
     target: Network | None
-    """The destination by which it is looked up; None: none, or one with an offset."""
+    """The destination by which it is looked up; None: none, one with an offset, or everywhere (a map with one range over
+    all addresses matches nothing in the kernel)."""
     family: Family
     precedence: Precedence
     """Sorts as RFC 8955 §5.1 and RFC 8956 §4 say, first match first."""
@@ -79,7 +80,7 @@ def compile_rule(rule: FlowSpec) -> Compiled:
     rule_id, rate = rule.id, 0
     if isinstance(rule.action, RateLimit):
         rate = min(rule.action.bytes_per_second, FASTEST)
-    target = rule.target if isinstance(rule.target, IPv4Network | IPv6Network) else None
+    target = rule.target if isinstance(rule.target, IPv4Network | IPv6Network) and rule.target.prefixlen else None
     rows, sets = _named(alternatives(rule.match, with_destination=target is None))
     verdict: Expression = {"goto": {"target": f"rate_{rule_id}_{rate}"}} if rate else {"drop": None}
     statements = tuple(json.dumps([*row, {"counter": f"met_{rule_id}"}, verdict]) for row in rows)
