@@ -142,10 +142,10 @@ class Match:
 
     def __post_init__(self) -> None:
         prefixes = {c: p for c in PREFIXES if (p := getattr(self, c.attribute)) is not None}
-        families = {Family.of(prefix) for prefix in prefixes.values()}
         if self.family is None:
             default = Family.IPV6 if self.flow_label is not None else Family.IPV4
-            object.__setattr__(self, "family", next(iter(families), default))
+            # The destination decides; a source of the other family is then the one that is wrong.
+            object.__setattr__(self, "family", next(map(Family.of, prefixes.values()), default))
         if problems := tuple(self._problems(prefixes)):
             raise Refused.all(problems)
 
