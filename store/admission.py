@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from rules import guard
 from rules.errors import Refused
 from rules.findings import Finding, Objected, error
-from rules.guard import Request, Surroundings
+from rules.guard import Origin, Request, Surroundings
 from rules.match import OffsetPrefix
 from rules.rule import Rule, RuleId
 from rules.zone import Zone
@@ -67,7 +67,7 @@ class Admission(Rules):
                 zones = all_zones(session)
                 findings = guard.admit(request, self._surroundings(session, world, zones, now))
                 row = _row(session, request, zone or _zone_of(request.rule, zones))
-                _make_way(session, row, request.replaces, actor, now)
+                _make_way(session, row, request.replaces, proposed, actor, now)
             except Objected as objected:
                 _audit_denial(session, request, objected, actor, now)
                 denied = objected
@@ -160,19 +160,36 @@ def _row(session: Session, request: Request, zone: str | None) -> RuleRow:
     )
 
 
-def _make_way(session: Session, row: RuleRow, replaces: RuleId | None, actor: str, now: datetime) -> None:
-    """Ends what the rule replaces, and a proposal of the same rule; `Objected` when another one stands in its way."""
+def _make_way(
+    session: Session, row: RuleRow, replaces: RuleId | None, is_proposal: bool, actor: str, now: datetime
+) -> None:
+    """Ends what the rule replaces, and its own proposal; `Objected` when something stands in its way."""
     same = alive(session, RuleId(row.rule_id))
-    if same is not None and same.rule_id != replaces:
-        is_own_proposal = same.intent == Intent.PROPOSED.value and (same.owner == row.owner or row.is_operator)
-        if not is_own_proposal:
-            reason = f"is {same.intent} already, by {same.owner}"
-            raise Objected([error("store.duplicate", "rule", row.text, reason, "extend, or replace it explicitly")])
+    if same is not None and same.rule_id != replaces and not _is_superseded(same, row, is_proposal):
+        reason = f"is {same.intent} already, by {same.owner}"
+        raise Objected([error("store.duplicate", "rule", row.text, reason, "extend, or replace it explicitly")])
     replaced = None if replaces is None else alive(session, replaces)
+    if replaced is not None and not _may_replace(row, replaced):
+        reason = f"is {replaced.owner}'s, made by {replaced.created_by}"
+        raise Objected([error("store.foreign", "replaces", replaced.rule_id, reason, "ask an operator to replace it")])
     for old in {one.key: one for one in (same, replaced) if one is not None}.values():
         end(session, old, why=f"replaced by {row.rule_id} generation {row.generation}", actor=actor, now=now)
-    # The unique index on rules that are alive sees the end before the beginning.
+    # The unique index on rules that are alive must see the end before the beginning.
     session.flush()
+
+
+def _is_superseded(proposal: RuleRow, row: RuleRow, is_proposal: bool) -> bool:
+    """A rule takes the place of its own proposal; a second proposal would only spoil the approval of the first."""
+    is_own = proposal.owner == row.owner or row.is_operator
+    return proposal.intent == Intent.PROPOSED.value and is_own and not is_proposal
+
+
+def _may_replace(row: RuleRow, replaced: RuleRow) -> bool:
+    """An operator anything; a tenant his own; the automation what the automation made."""
+    if row.is_operator:
+        return True
+    is_upward = Origin(row.origin).is_automatic and not Origin(replaced.origin).is_automatic
+    return replaced.owner == row.owner and not is_upward
 
 
 def _insert(

@@ -164,10 +164,38 @@ def test_an_approval_of_one_generation_does_not_hold_for_the_next(store: Store) 
 
 def test_a_rule_takes_the_place_of_its_own_proposal_and_nobody_proposes_it_twice(store: Store) -> None:
     store.put_zone(replace(ZONE, owner="tenant"), "ann", NOW)
-    own = replace(request(owner="tenant"))
+    own = request(owner="tenant")
     store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW, proposed=True)
+    with pytest.raises(Objected, match=r"store\.duplicate"):
+        store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW, proposed=True)
     wanted, _ = store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
     assert (store.wanted(), store.proposed()) == ((wanted,), ())
+
+
+@pytest.mark.parametrize(
+    ("origin", "owner", "theirs", "may"),
+    [
+        (Origin.API, "tenant", "another", False),
+        (Origin.API, "tenant", "tenant", True),
+        (Origin.OPERATOR, "operator", "another", True),
+        (Origin.PLAYBOOK, "tenant", "tenant", False),
+    ],
+)
+def test_replacing_is_for_owners_and_operators_and_the_automation_leaves_peoples_rules_alone(
+    store: Store, origin: Origin, owner: str, theirs: str, may: bool
+) -> None:
+    """The rule replaced is another one: the guard looks at the owner of the same rule only."""
+    store.put_zone(replace(ZONE, owner=theirs), "ann", NOW)
+    old, _ = store.admit(request(1, owner=theirs), WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
+    store.put_zone(replace(ZONE, owner=owner), "ann", NOW)
+    new = replace(request(2, owner, origin), replaces=old.id, collateral=0.0)
+    if not may:
+        with pytest.raises(Objected, match=r"store\.foreign"):
+            store.admit(new, WORLD, deadline=LATER, actor="eve", reason="", now=NOW)
+        assert store.wanted() == (old,)
+        return
+    record, _ = store.admit(new, WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
+    assert store.wanted() == (record,)
 
 
 def test_what_the_speaker_asks_of_a_stored_rule_passes_the_guard_again(store: Store) -> None:
