@@ -4,12 +4,13 @@ import asyncio
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from intake.registry import Registry
 from intake.server import IntakeServer
@@ -31,7 +32,6 @@ from rules.traffic import Detection, Rate, State, Vantage, Vector, VectorShare
 from rules.zone import Zone
 from sensors.enroll import Identity, enrol
 
-T = TypeVar("T")
 DEADLINE_SECONDS = 20.0
 WEB = Zone("web", (ip_network("203.0.113.0/24"), ip_network("2001:db8::/48")))
 MAIL = Zone("mail", (ip_network("198.51.100.0/24"),))
@@ -160,28 +160,40 @@ class RunningIntake:
         self.zones: tuple[Zone, ...] = ZONES
         self.lag = timedelta(0)
         """Added to the intake's clock."""
+        self.breakdown: OSError | None = None
+        """Raised instead of giving the zones."""
         self.server: IntakeServer
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread
+        self._down: Future[None]
 
     def start(self) -> None:
         """Start, on the port of before if there was one."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        up: Future[IntakeServer] = Future()
+        self._down = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(up)), daemon=True)
         self._thread.start()
-        self.server = self._call(self._started())
+        self.server = up.result(DEADLINE_SECONDS)
         self.settings = replace(self.settings, port=self.server.port)
 
     def stop(self) -> None:
         """Stop; does nothing when it was stopped."""
-        if self._loop is None:
-            return
-        self._call(self.server.stop())
-        self._call(self._loop.shutdown_default_executor())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(DEADLINE_SECONDS)
-        self._loop.close()
-        self._loop = None
+        if not self._down.done():
+            self._down.set_result(None)
+            self._thread.join(DEADLINE_SECONDS)
+            assert not self._thread.is_alive()
+
+    async def _serve(self, up: "Future[IntakeServer]") -> None:
+        try:
+            server = IntakeServer(self.settings, self._zones, lambda: datetime.now(UTC) + self.lag)
+            await server.start()
+        except BaseException as error:
+            up.set_exception(error)
+            raise
+        up.set_result(server)
+        try:
+            await asyncio.wrap_future(self._down)
+        finally:
+            await server.stop()
 
     def refusals(self, reason: Reason) -> int:
         """How many the intake counted."""
@@ -202,11 +214,7 @@ class RunningIntake:
         """A sensor's identity, by enrolment."""
         return enrol(self.token(sensor, zones), directory, sensor)
 
-    async def _started(self) -> IntakeServer:
-        server = IntakeServer(self.settings, lambda: self.zones, lambda: datetime.now(UTC) + self.lag)
-        await server.start()
-        return server
-
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_SECONDS)
+    def _zones(self) -> tuple[Zone, ...]:
+        if self.breakdown:
+            raise self.breakdown
+        return self.zones

@@ -27,22 +27,6 @@ from sensors.link_settings import LinkSettings
 
 
 @pytest.fixture
-def speaker(tmp_path: Path) -> Iterator[SpeakerSocket]:
-    socket = SpeakerSocket(tmp_path / "speaker.sock")
-    socket.start()
-    yield socket
-    socket.stop()
-
-
-@pytest.fixture
-def intake(tmp_path: Path, speaker: SpeakerSocket) -> Iterator[RunningIntake]:
-    running = RunningIntake(tmp_path / "intake", speaker.path)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
 def state(tmp_path: Path, intake: RunningIntake) -> Path:
     """The state directory of the enrolled sensor `edge-1`."""
     intake.enrolled(tmp_path / "sensor")
