@@ -42,7 +42,7 @@ def _is_web_address(given: str) -> bool:
         parts = httpx.URL(given)
     except httpx.InvalidURL:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.host)
+    return parts.scheme in ("http", "https") and bool(parts.host) and 1 <= (parts.port or 443) <= 65535
 
 
 class Transport(Enum):
