@@ -1,0 +1,164 @@
+"""What shall be announced now: what the database wants and the guard lets through, or the journal while it is away.
+
+Less what has expired, less what the kill switch takes out. A rule reaches the ledger only after its line is on disk,
+and leaves it at once. Deadlines count on the monotonic clock from when a rule was first seen: a clock step moves none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from rules.messages import KillMode
+from rules.neighbour import Address
+from rules.rule import RuleId
+from speaker import journal
+from speaker.clock import Clock, Moment
+from speaker.deadlines import Deadlines
+from speaker.journal import Contents, Journal, Wish
+from speaker.reconcile import Ledger
+from store.records import RuleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A rule that the database wants, and what the guard says to it today."""
+
+    record: RuleRecord
+    objection: str = ""
+    """Why it must not go out; empty: it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A rule whose deadline is reached."""
+
+    rule: RuleId
+    deadline: datetime
+    """As the database has it: an extension that we have not seen keeps the rule."""
+
+
+class Desire:
+    """The wishes, and their way into the ledger."""
+
+    def __init__(self, ledger: Ledger, diary: Journal, clock: Clock) -> None:
+        self._ledger, self._journal, self._clock = ledger, diary, clock
+        self.wishes: dict[RuleId, Wish] = {}
+        """On disk, not expired, in force or kept back by the kill switch."""
+        self.mode = KillMode.NORMAL
+        self.peers: tuple[Address, ...] = ()
+        self.deadlines = Deadlines()
+        self._unsynced: dict[RuleId, tuple[int, Wish]] = {}
+        self._expired: dict[RuleId, tuple[int, datetime]] = {}
+        """Generation and deadline of rules that ended here and stand in the database still."""
+        self._objections: dict[RuleId, str] = {}
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the ledger knows of every wish."""
+        return not self._unsynced
+
+    def load(self, contents: Contents) -> None:
+        """Begin with what the journal says; what is past its deadline is due at once."""
+        for wish in contents.wishes.values():
+            self._adopt(replace(wish, deadline=wish.deadline.loaded(self._clock)))
+
+    def known(self, offers: Iterable[Offer], is_complete: bool) -> tuple[Offer, ...]:
+        """What the database wants; gives those that the guard objects to now and didn't before."""
+        objected = []
+        entries: list[journal.Entry] = []
+        fresh: list[Wish] = []
+        seen = set()
+        for offer in offers:
+            id = offer.record.id
+            seen.add(id)
+            if offer.objection:
+                if self._objections.get(id) != offer.objection:
+                    self._objections[id] = offer.objection
+                    objected.append(offer)
+                self._end(id)
+                continue
+            self._objections.pop(id, None)
+            wish = self._fresh(offer.record)
+            if wish is not None:
+                fresh.append(wish)
+                entries.append(journal.wanted(wish))
+        if is_complete:
+            for id in (self.wishes.keys() | self._unsynced.keys()) - seen:
+                self._end(id)
+            self._expired = {id: what for id, what in self._expired.items() if id in seen}
+            self._objections = {id: why for id, why in self._objections.items() if id in seen}
+        if entries:
+            ticket = self._journal.append(entries)
+            self._unsynced |= {wish.id: (ticket, wish) for wish in fresh}
+        return tuple(objected)
+
+    def synced(self, ticket: int) -> None:
+        """Everything up to this ticket is on disk: it may go out."""
+        ready = [wish for at, wish in self._unsynced.values() if at <= ticket]
+        for wish in ready:
+            del self._unsynced[wish.id]
+            self._adopt(wish)
+
+    def due(self) -> tuple[Expiry, ...]:
+        """Ends what is past its deadline."""
+        found = []
+        for id in self.deadlines.due(self._clock.now()):
+            wish = self.wishes.get(id)
+            if wish is None:
+                continue
+            self._expired[id] = (wish.generation, wish.deadline.wall)
+            found.append(Expiry(id, wish.deadline.wall))
+            self._end(id)
+        return tuple(found)
+
+    def set_mode(self, mode: KillMode) -> None:
+        """The kill switch was thrown or lifted."""
+        self.mode = mode
+        if mode in (KillMode.FREEZE, KillMode.WITHDRAW_ALL):
+            # Nothing new: what has not gone out yet comes again with the database's next word.
+            self._unsynced.clear()
+        now = self._clock.now()
+        for id, wish in self.wishes.items():
+            if self._may_stand(wish):
+                self._ledger.want(wish.rule, now)
+            else:
+                self._ledger.unwant(id, now)
+
+    def _fresh(self, record: RuleRecord) -> Wish | None:
+        """The wish for a record, unless it is known, has expired here, or must wait."""
+        if self._expired.get(record.id) == (record.generation, record.deadline):
+            return None
+        pending = self._unsynced.get(record.id)
+        known = pending[1] if pending else self.wishes.get(record.id)
+        same_deadline = known is not None and known.deadline.wall == record.deadline
+        if known is not None and same_deadline and known.rule == record.rule and known.generation == record.generation:
+            return None
+        is_new = known is None or known.rule != record.rule
+        if is_new and not self._may_begin(record):
+            return None
+        deadline = known.deadline if known is not None and same_deadline else Moment.of(record.deadline, self._clock)
+        return Wish(record.rule, deadline, record.origin, record.generation, record.owner, record.zone, self.peers)
+
+    def _may_begin(self, record: RuleRecord) -> bool:
+        if self.mode is KillMode.WITHDRAW_AUTOMATIC:
+            return not record.origin.is_automatic
+        return self.mode is KillMode.NORMAL
+
+    def _may_stand(self, wish: Wish) -> bool:
+        if self.mode is KillMode.WITHDRAW_AUTOMATIC:
+            return not wish.origin.is_automatic
+        return self.mode is not KillMode.WITHDRAW_ALL
+
+    def _adopt(self, wish: Wish) -> None:
+        self.wishes[wish.id] = wish
+        self.deadlines.set(wish.id, wish.deadline.monotonic)
+        now = self._clock.now()
+        if self._may_stand(wish) and wish.deadline.monotonic > now:
+            self._ledger.want(wish.rule, now)
+
+    def _end(self, id: RuleId) -> None:
+        self._unsynced.pop(id, None)
+        self.deadlines.drop(id)
+        if self.wishes.pop(id, None) is not None:
+            self._journal.append([journal.ended(id)])
+            self._ledger.unwant(id, self._clock.now())

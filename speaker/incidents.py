@@ -1,0 +1,256 @@
+"""From detections to rules in the database: merge, decide, admit, renew, end. Runs in the database thread.
+
+`rules.incident` and `rules.policy` think; this carries out. It never announces: a rule it admits comes back as one that
+the database wants, through the guard once more. A detection is acknowledged after everything about it is written.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from rules import incident as logic
+from rules import policy
+from rules.errors import Refused
+from rules.findings import Objected
+from rules.guard import Origin, Request
+from rules.incident import Incident, Phase, Wanted
+from rules.match import Network
+from rules.messages import Accepted, Answer, Declined, DetectionReport
+from rules.policy import Ask, Hold, Mitigate
+from rules.quiet import step
+from rules.rule import RuleId
+from rules.zone import Zone
+from speaker.clock import Clock
+from speaker.settings import Settings
+from store.database import Concern
+from store.records import IncidentRecord, Intent, RuleFilter, World
+from store.store import Store
+
+ACTOR = "policy"
+"""Whom the audit names for what the machine decided."""
+_NOT_PEOPLE = frozenset({ACTOR, "system"})
+
+_PASSING = ("guard.budget", "guard.neighbour.budget")
+"""Objections that time may lift: the rule is tried again."""
+
+STEP_SECONDS = 1.0
+
+
+class Incidents:
+    """Every open incident, and the last closed one of each target."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+        self._store, self.settings, self._clock = store, settings, clock
+        self.may_act = True
+        """False while the kill switch forbids new automatic rules."""
+        self._last: dict[tuple[str, Network], Incident] = {}
+        self._why: dict[int, str] = {}
+        self._zones: dict[str, Zone] = {}
+        self._zones_at: int | None = None
+        self._stepped_at = -1e9
+        self._restore()
+
+    def take(self, report: DetectionReport, now: datetime) -> Answer:
+        """One detection; the answer says that it need not be sent again, or why it never will be taken."""
+        detection = report.detection
+        zone = self._current_zones().get(detection.zone)
+        if zone is None:
+            return Declined.of(Refused("zone", detection.zone, "is not a zone here"))
+        key = (zone.name, detection.target)
+        try:
+            merged = logic.merge(self._last.get(key), detection, zone, now, self.settings.patience)
+        except Refused as refused:
+            return Declined.of(refused)
+        if merged.id is None:
+            merged = self._saved(merged, now)
+        if not report.is_history:
+            merged = self._act(merged, zone, now)
+        self._last[key] = self._saved(merged, now)
+        self._store.record_detection(detection, merged.id, now)
+        return Accepted({"incident": merged.id})
+
+    def tick(self, now: datetime) -> None:
+        """Time passes: quiet incidents close, and what they no longer need ends."""
+        if self._clock.now() - self._stepped_at < STEP_SECONDS:
+            return
+        self._stepped_at = self._clock.now()
+        zones = self._current_zones()
+        for key, incident in list(self._last.items()):
+            zone = zones.get(key[0])
+            if incident.phase is Phase.CLOSED:
+                if incident.closed and (now - incident.closed).total_seconds() > self.settings.patience.memory:
+                    del self._last[key]
+            elif zone is not None:
+                held = self._held(incident)
+                stepped = step(incident, held, zone, now, self.settings.patience)
+                if stepped.phase is not incident.phase:
+                    self._end(policy.closing(stepped, held, zone, now, self.settings.patience), now)
+                    stepped = self._saved(stepped, now)
+                self._last[key] = stepped
+
+    # --------------------------------------------------------------------------------------------------------- acting
+
+    def _act(self, incident: Incident, zone: Zone, now: datetime) -> Incident:
+        patience = self.settings.patience
+        held = self._held(incident)
+        incident = incident.barring(self._ended_by_people(incident, held))
+        for renewal in policy.renewals(incident, held, zone, now, patience):
+            self._extend(renewal, now)
+        endings = policy.closing(incident, held, zone, now, patience)
+        if self._end(endings, now):
+            held = self._held(incident)
+        match policy.decide(incident, zone, held, now, patience):
+            case Mitigate() as decision:
+                return self._admit(incident, zone, decision, now)
+            case Ask() as decision:
+                return self._admit(incident, zone, decision, now)
+            case Hold(why):
+                self._remember_why(incident, why)
+        return incident
+
+    def _admit(self, incident: Incident, zone: Zone, decision: Mitigate | Ask, now: datetime) -> Incident:
+        self._remember_why(incident, decision.why)
+        if not self.may_act:
+            self._remember_why(incident, "the kill switch is thrown: nothing new is made")
+            return incident
+        made: list[RuleId] = []
+        refused: list[RuleId] = []
+        collateral = decision.collateral or (None,) * len(decision.rules)
+        for rule, share in zip(decision.rules, collateral, strict=True):
+            request = Request(rule, zone.owner, Origin.SENSOR, decision.lifetime_seconds, False, share)
+            try:
+                self._enter(request, incident, zone, decision, now)
+            except Objected as objected:
+                self._remember_why(incident, str(objected))
+                errors = [one for one in objected.findings if one.is_error]
+                if not all(one.id.startswith(_PASSING) for one in errors):
+                    refused.append(rule.id)
+            except Refused as problem:
+                self._remember_why(incident, str(problem))
+            else:
+                made.append(rule.id)
+        return incident.with_rules(made).barring(refused)
+
+    def _enter(self, request: Request, incident: Incident, zone: Zone, decision: Mitigate | Ask, now: datetime) -> None:
+        is_proposed = isinstance(decision, Ask)
+        if any(one.id == request.rule.id and one.is_proposed for one in self._held(incident)):
+            # What waited for a person needs none any more.
+            request = replace(request, replaces=request.rule.id)
+        settings = self.settings
+        self._store.admit(
+            request,
+            World(settings.neighbours, settings.protected, settings.infrastructure, settings.limits),
+            deadline=now + timedelta(seconds=decision.lifetime_seconds),
+            actor=ACTOR,
+            reason=decision.why,
+            now=now,
+            zone=zone.name,
+            incident=incident.id,
+            proposed=is_proposed,
+        )
+
+    def _extend(self, renewal: policy.Renewal, now: datetime) -> None:
+        # A rule may have ended meanwhile; then there is nothing left to extend.
+        with contextlib.suppress(Refused):
+            self._store.extend(renewal.rule, renewal.deadline, ACTOR, renewal.why, now)
+
+    def _end(self, endings: Iterable[policy.Ending], now: datetime) -> bool:
+        """Withdraws rules; says whether there were any."""
+        ended = False
+        for ending in endings:
+            with contextlib.suppress(Refused):
+                self._store.withdraw(ending.rule, ACTOR, ending.why, now)
+                ended = True
+        return ended
+
+    def _held(self, incident: Incident) -> tuple[Wanted, ...]:
+        """The incident's automatic rules that have not ended."""
+        if incident.id is None:
+            return ()
+        alive = frozenset({Intent.PROPOSED, Intent.WANTED})
+        records = self._store.rules(RuleFilter(intents=alive, incident=incident.id, automatic=True), limit=1000)
+        return tuple(Wanted(one.rule, one.deadline, one.intent is Intent.PROPOSED) for one in records)
+
+    def _ended_by_people(self, incident: Incident, held: tuple[Wanted, ...]) -> list[RuleId]:
+        alive = {wanted.id for wanted in held}
+        return [
+            rule
+            for rule in incident.rules - incident.barred - alive
+            if (last := self._store.history(rule, limit=1))
+            and last[0].change == "ended"
+            and last[0].actor not in _NOT_PEOPLE
+        ]
+
+    def _remember_why(self, incident: Incident, why: str) -> None:
+        if incident.id is not None:
+            self._why[incident.id] = why
+
+    def _current_zones(self) -> dict[str, Zone]:
+        counter = self._store.change_counter(Concern.INTENTS)
+        if counter != self._zones_at:
+            self._zones = {zone.name: zone for zone in self._store.zones()}
+            self._zones_at = counter
+        return self._zones
+
+    # -------------------------------------------------------------------------------------------------------- storing
+
+    def _saved(self, incident: Incident, now: datetime) -> Incident:
+        record = self._store.save_incident(_record(incident, self._why.get(incident.id or 0, ""), now))
+        return replace(incident, id=record.id)
+
+    def _restore(self) -> None:
+        zones = self._current_zones()
+        for state in (Phase.OPEN, Phase.QUIET):
+            for record in self._store.incidents(state=state.value, limit=10_000):
+                zone = zones.get(record.zone)
+                if zone is None or record.id is None:
+                    continue
+                messages = [(one.detection, one.received) for one in reversed(self._store.detections(record.id))]
+                if messages:
+                    restored = logic.restore(record.id, messages, zone, self.settings.patience)
+                    restored = _completed(restored, record)
+                    self._last[restored.zone, restored.target] = restored
+
+
+def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
+    first = incident.vectors[0] if incident.vectors else None
+    return IncidentRecord(
+        id=incident.id,
+        zone=incident.zone,
+        target=str(incident.target),
+        state=incident.phase.value,
+        opened=incident.opened,
+        updated=now,
+        closed=incident.closed,
+        vector=str(first.vector) if first else "",
+        severity=max((part.latest.severity for part in incident.parts), default=0.0),
+        peak_packets_per_second=incident.peak.packets_per_second,
+        peak_bits_per_second=incident.peak.bits_per_second,
+        document={
+            "why": why,
+            "rules": sorted(incident.rules),
+            "barred": sorted(incident.barred),
+            "carried": incident.carried,
+            "filtered_until": incident.filtered_until.isoformat() if incident.filtered_until else None,
+            "sensors": [part.sensor for part in incident.parts],
+            "is_confirmed": incident.is_confirmed,
+            "recurrence": incident.recurrence,
+        },
+    )
+
+
+def _completed(incident: Incident, record: IncidentRecord) -> Incident:
+    document = record.document
+    until = document.get("filtered_until")
+    return replace(
+        incident,
+        rules=frozenset(RuleId(str(one)) for one in _list(document.get("rules"))),
+        barred=frozenset(RuleId(str(one)) for one in _list(document.get("barred"))),
+        carried=int(str(document.get("carried", 0))),
+        filtered_until=datetime.fromisoformat(str(until)) if until else None,
+    )
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,284 @@
+"""What this speaker announced, to whom and until when, on its own disk: it carries expiry when the database is away.
+
+Lines are appended and fsynced by a thread of its own, many at a time, so a slow disk delays announcements (which wait
+for their line) and never a withdrawal. A torn last line is what a crash leaves, and is passed over.
+"""
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from rules.errors import Refused
+from rules.guard import Origin
+from rules.neighbour import Address
+from rules.rule import Rule, RuleId, parse
+from speaker.clock import Moment
+
+COMPACT_AFTER = 20_000
+"""Lines beyond what a fresh journal would have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A rule that this speaker may announce until its deadline, whoever is away."""
+
+    rule: Rule
+    deadline: Moment
+    origin: Origin
+    generation: int
+    owner: str = ""
+    zone: str | None = None
+    peers: tuple[Address, ...] = ()
+    """Neighbours that may have been told."""
+
+    @property
+    def id(self) -> RuleId:
+        """The rule's key."""
+        return self.rule.id
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An audit line that the database has not taken yet."""
+
+    number: int
+    at: datetime
+    action: str
+    subject: str
+    detail: Mapping[str, object]
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a journal says."""
+
+    wishes: dict[RuleId, Wish] = field(default_factory=dict)
+    notes: dict[int, Note] = field(default_factory=dict)
+    quarantine: dict[tuple[Address, RuleId], str] = field(default_factory=dict)
+    """Neighbour and rule -> why."""
+    audit_head: tuple[int, str] | None = None
+    """The last audit count and hash seen: a database restored from an old copy is behind it."""
+    lines: int = 0
+    unreadable: int = 0
+    last_note: int = 0
+
+
+Entry = dict[str, Any]
+
+
+def wanted(wish: Wish) -> Entry:
+    """The line for a rule that may be announced from now on."""
+    return {
+        "is": "wanted",
+        "rule": str(wish.rule),
+        "until": wish.deadline.wall.isoformat(),
+        "boot": wish.deadline.boot,
+        "monotonic": wish.deadline.monotonic,
+        "origin": wish.origin.value,
+        "generation": wish.generation,
+        "owner": wish.owner,
+        "zone": wish.zone,
+        "peers": [str(peer) for peer in wish.peers],
+    }
+
+
+def ended(rule: RuleId) -> Entry:
+    """The line for a rule that must not be announced any more."""
+    return {"is": "ended", "id": rule}
+
+
+def noted(note: Note) -> Entry:
+    """The line for something to be audited."""
+    return {
+        "is": "note",
+        "number": note.number,
+        "at": note.at.isoformat(),
+        "action": note.action,
+        "subject": note.subject,
+        "detail": dict(note.detail),
+    }
+
+
+def written(number: int) -> Entry:
+    """The line for a note that the database has taken."""
+    return {"is": "written", "number": number}
+
+
+def quarantined(peer: Address, rule: RuleId, why: str) -> Entry:
+    """The line for a rule that resets a neighbour's session; an empty reason lifts it."""
+    return {"is": "quarantined", "peer": str(peer), "id": rule, "why": why}
+
+
+def audit_head(count: int, hash: str) -> Entry:
+    """The line for the end of the audit chain as last seen."""
+    return {"is": "head", "count": count, "hash": hash}
+
+
+def read(path: Path) -> Contents:
+    """Everything a journal says; lines that can't be read are counted, not fatal. No file is an empty journal."""
+    contents = Contents()
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return contents
+    for line in raw.split(b"\n"):
+        if not line:
+            continue
+        contents.lines += 1
+        try:
+            _apply(contents, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, Refused):
+            contents.unreadable += 1
+    return contents
+
+
+def _apply(contents: Contents, entry: Entry) -> None:
+    match entry["is"]:
+        case "wanted":
+            wish = _wish(entry)
+            contents.wishes[wish.id] = wish
+        case "ended":
+            contents.wishes.pop(RuleId(entry["id"]), None)
+        case "note":
+            at = datetime.fromisoformat(entry["at"])
+            number = int(entry["number"])
+            contents.notes[number] = Note(number, at, entry["action"], entry["subject"], dict(entry["detail"]))
+            contents.last_note = max(contents.last_note, number)
+        case "written":
+            contents.notes.pop(int(entry["number"]), None)
+            contents.last_note = max(contents.last_note, int(entry["number"]))
+        case "quarantined":
+            key = (ip_address(entry["peer"]), RuleId(entry["id"]))
+            if entry["why"]:
+                contents.quarantine[key] = str(entry["why"])
+            else:
+                contents.quarantine.pop(key, None)
+        case "head":
+            contents.audit_head = (int(entry["count"]), str(entry["hash"]))
+        case _:
+            raise ValueError(entry["is"])
+
+
+def _wish(entry: Entry) -> Wish:
+    wall = datetime.fromisoformat(entry["until"])
+    if wall.tzinfo is None:
+        raise ValueError("a deadline without a time zone")
+    return Wish(
+        rule=parse(entry["rule"]),
+        deadline=Moment(wall, str(entry["boot"]), float(entry["monotonic"])),
+        origin=Origin(entry["origin"]),
+        generation=int(entry["generation"]),
+        owner=str(entry["owner"]),
+        zone=entry["zone"],
+        peers=tuple(ip_address(peer) for peer in entry["peers"]),
+    )
+
+
+def fresh(contents: Contents) -> Iterable[Entry]:
+    """The lines of a journal that says only what still counts."""
+    if contents.audit_head:
+        yield audit_head(*contents.audit_head)
+    yield from map(wanted, contents.wishes.values())
+    yield from map(noted, contents.notes.values())
+    yield from (quarantined(peer, rule, why) for (peer, rule), why in contents.quarantine.items())
+    if contents.last_note and contents.last_note not in contents.notes:
+        yield written(contents.last_note)
+
+
+class Journal:
+    """The writing thread. `append` hands over lines for a ticket; `synced` tells up to which ticket all is on disk."""
+
+    def __init__(self, path: Path, synced: Callable[[int], None], failed: Callable[[OSError], None]) -> None:
+        self._path, self._synced, self._failed = path, synced, failed
+        self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._ticket = 0
+        self._lines = 0
+        self._lines_kept = 0
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._closing = threading.Event()
+        self.fsyncs = 0
+
+    def open(self) -> Contents:
+        """Read what is there, rewrite it without what no longer counts, and start the thread. Raises `OSError`."""
+        contents = self._compact()
+        self._thread.start()
+        return contents
+
+    def append(self, entries: Iterable[Entry]) -> int:
+        """Hand over lines; never blocks."""
+        self._ticket += 1
+        self._queue.put((self._ticket, b"".join(map(_bytes, entries))))
+        return self._ticket
+
+    def close(self) -> None:
+        """Write what was handed over, and end."""
+        self._closing.set()
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def _compact(self) -> Contents:
+        contents = read(self._path)
+        lines = [_bytes(entry) for entry in fresh(contents)]
+        draft = self._path.with_name(f".{self._path.name}.draft")
+        with draft.open("wb") as file:
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+        _sync_directory(self._path.parent)
+        self._lines = self._lines_kept = len(lines)
+        return contents
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            given = [one for one in batch if one is not None]
+            if given:
+                self._persist(b"".join(data for _, data in given))
+                self._synced(given[-1][0])
+            if None in batch:
+                return
+
+    def _persist(self, data: bytes) -> None:
+        """Until it is on disk, or the speaker ends: nothing may overtake it."""
+        is_torn = False
+        while True:
+            try:
+                with self._path.open("ab") as file:
+                    # An attempt that failed half-way must not swallow the next line.
+                    file.write(b"\n" + data if is_torn else data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self.fsyncs += 1
+                self._lines += data.count(b"\n")
+                if self._lines > self._lines_kept + COMPACT_AFTER:
+                    self._compact()
+            except OSError as error:
+                is_torn = True
+                self._failed(error)
+                if self._closing.wait(1.0):
+                    return
+            else:
+                return
+
+
+def _bytes(entry: Entry) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,208 @@
+"""The kill switch: a flag on disk that the speaker obeys whatever else is dead, and the outside half that makes sure.
+
+`throw` works with web, intake and database dead: it writes the flag, tells the speaker, and kills one that does not
+answer; ExaBGP starts its successor, which sees the flag and clears everything. It never claims what it wasn't told.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rules.errors import Refused
+from rules.messages import Accepted, Answer, Kill, KillMode, StatusQuery, parse_answer, render_request
+
+FLAG = "kill.json"
+PID = "speaker.pid"
+SOCKET = "speaker.sock"
+
+ANSWER_SECONDS = 2.0
+"""A speaker that takes longer is killed."""
+CLEAR_SECONDS = 60.0
+"""How long to wait until everything is withdrawn: ExaBGP clears about a thousand routes a second."""
+_POLL_SECONDS = 0.2
+_ANSWER_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What stands in `kill.json`."""
+
+    mode: KillMode
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a throw."""
+
+    mode: KillMode
+    clear: int
+    """Neighbours that hold nothing any more, as far as ExaBGP knows."""
+    neighbours: int
+    was_killed: bool
+    """The speaker did not answer and was killed."""
+    problem: str = ""
+    """Why it can't be said that it worked; empty: it worked."""
+
+
+# ------------------------------------------------------------------------------------------------------- the flag
+
+
+def read(state: Path) -> Flag:
+    """The flag as it stands; no file is normal, and a file that can't be read is a freeze: doubt announces nothing."""
+    try:
+        raw = (state / FLAG).read_bytes()
+    except FileNotFoundError:
+        return Flag(KillMode.NORMAL)
+    except OSError as error:
+        return Flag(KillMode.FREEZE, by=f"unreadable: {error.strerror}")
+    try:
+        value = json.loads(raw)
+        return Flag(KillMode(value["mode"]), str(value.get("by", "")), str(value.get("at", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Flag(KillMode.FREEZE, by="unreadable")
+
+
+def write(state: Path, mode: KillMode, by: str, now: datetime) -> None:
+    """Sets or lifts the flag, on disk when this returns. Raises `OSError`."""
+    path = state / FLAG
+    if mode is KillMode.NORMAL:
+        path.unlink(missing_ok=True)
+    else:
+        draft = state / f".{FLAG}.{os.getpid()}"
+        with draft.open("w") as file:
+            json.dump({"mode": mode.value, "by": by, "at": now.isoformat()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o660)
+        draft.replace(path)
+    directory = os.open(state, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+# ---------------------------------------------------------------------------------------------------- the process
+
+
+def write_pid(state: Path) -> None:
+    """Leaves word of who this speaker is: its process id, and the command line that proves it."""
+    text = json.dumps({"pid": os.getpid(), "command": _command(os.getpid()), "started": _started(os.getpid())})
+    draft = state / f".{PID}.{os.getpid()}"
+    draft.write_text(text)
+    draft.replace(state / PID)
+
+
+def kill_speaker(state: Path) -> bool:
+    """SIGKILL for the process of `speaker.pid`, if it is still that very process; says whether it was killed."""
+    try:
+        value = json.loads((state / PID).read_text())
+        pid, command, started = int(value["pid"]), str(value["command"]), str(value["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if not command or (_command(pid), _started(pid)) != (command, started):
+        return False
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _command(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When the process began, in clock ticks since boot: the same id later is another process."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+# --------------------------------------------------------------------------------------------------- from outside
+
+
+def throw(state: Path, mode: KillMode, by: str, now: datetime, patience_seconds: float = CLEAR_SECONDS) -> Report:
+    """Throw (or lift) the switch and wait for what comes of it. Raises `OSError` when the flag can't be written."""
+    write(state, mode, by, now)
+    was_killed = False
+    if ask(state, render_request(Kill(mode, by)), ANSWER_SECONDS) is None:
+        was_killed = kill_speaker(state)
+    status: Answer | None = None
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline:
+        status = ask(state, render_request(StatusQuery()), ANSWER_SECONDS)
+        if isinstance(status, Accepted) and _has_obeyed(status, mode):
+            return _report(mode, status, was_killed, "")
+        time.sleep(_POLL_SECONDS)
+    if isinstance(status, Accepted):
+        return _report(mode, status, was_killed, f"not done after {patience_seconds:.0f} s")
+    return Report(mode, 0, 0, was_killed, "no speaker answers; routers may still hold rules")
+
+
+def ask(state: Path, request: bytes, within_seconds: float) -> Answer | None:
+    """One request to the speaker's socket; None when it does not answer in time."""
+    deadline = time.monotonic() + within_seconds
+    received = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(within_seconds)
+            connection.connect(str(state / SOCKET))
+            connection.sendall(request if request.endswith(b"\n") else request + b"\n")
+            while b"\n" not in received and len(received) < _ANSWER_LIMIT:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                block = connection.recv(1 << 16)
+                if not block:
+                    return None
+                received += block
+    except OSError:
+        return None
+    try:
+        return parse_answer(received.split(b"\n", 1)[0])
+    except Refused:
+        return None
+
+
+def _has_obeyed(status: Accepted, mode: KillMode) -> bool:
+    kill = status.body.get("kill")
+    if not isinstance(kill, dict) or kill.get("mode") != mode.value:
+        return False
+    return bool(kill.get("done"))
+
+
+def _report(mode: KillMode, status: Accepted, was_killed: bool, problem: str) -> Report:
+    kill = status.body.get("kill")
+    counts = kill if isinstance(kill, dict) else {}
+    return Report(mode, int(counts.get("clear", 0)), int(counts.get("neighbours", 0)), was_killed, problem)
+
+
+class Watch:
+    """The speaker's half: looks at the flag each second."""
+
+    def __init__(self, state: Path, changed: Callable[[Flag], None]) -> None:
+        self._state, self._changed = state, changed
+        self.flag = Flag(KillMode.NORMAL)
+        self._looked_at = -1e9
+
+    def look(self, now: float, at_once: bool = False) -> None:
+        """Read the flag if a second has passed, and tell of a change."""
+        if not at_once and now - self._looked_at < 1.0:
+            return
+        self._looked_at = now
+        flag = read(self._state)
+        if flag != self.flag:
+            self.flag = flag
+            self._changed(flag)

@@ -1,0 +1,419 @@
+"""The one loop that decides what is said to ExaBGP, fed by one queue from all threads.
+
+It blocks on nothing but the pipe to ExaBGP. The database, the disk and every client have threads of their own; expiry,
+withdrawal and the kill switch go on when any of them is dead.
+"""
+
+import queue
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from rules.errors import Refused
+from rules.messages import (
+    Accepted,
+    Declined,
+    DetectionReport,
+    Heartbeat,
+    Kill,
+    KillMode,
+    Reload,
+    SpeakerRequest,
+    StatusQuery,
+    Wake,
+)
+from rules.neighbour import Address
+from rules.rule import RuleId
+from speaker import journal, killswitch, memory, status
+from speaker.clock import Clock
+from speaker.deadlines import AlarmClock
+from speaker.desire import Desire
+from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced, Woken
+from speaker.journal import Journal, Note
+from speaker.killswitch import Flag, Watch
+from speaker.memory import Memory
+from speaker.metrics import WRITE_SECONDS, Metrics
+from speaker.pipe import Writer
+from speaker.reconcile import Ledger
+from speaker.replies import (
+    Negotiated,
+    Neighbours,
+    NotificationReceived,
+    PeerState,
+    Reply,
+    Session,
+    Shutdown,
+    UpdateReceived,
+)
+from speaker.resync import Listing, listed
+from speaker.sessions import Sessions
+from speaker.settings import Settings
+from speaker.socket import Answering
+from speaker.suspects import Suspects
+from speaker.talk import EndOfRib, Talk
+
+TICK_SECONDS = 0.5
+"""The longest the loop sleeps: no clock step and no lost wake-up makes it later than this."""
+STATUS_SECONDS = 0.2
+"""How often changes of status go to the database."""
+PATIENCE_SECONDS = 10.0
+"""How long End-of-RIB waits for the database's first word, of the restart time routers grant."""
+HEAD_SECONDS = 30.0
+END_OF_RIB_RETRY_SECONDS = 5.0
+BATCH = 256
+"""Events taken before commands are sent."""
+
+log = structlog.get_logger("speaker")
+
+
+class Loop:
+    """Everything the speaker knows, and what it does about it."""
+
+    def __init__(self, state: Path, inbox: Inbox, writer: Writer, clock: Clock, reload: Callable[[], None]) -> None:
+        self._state, self._inbox, self._clock, self._reload = state, inbox, clock, reload
+        self._metrics = Metrics()
+        self._gauges = status.Gauges(self._metrics)
+        self._ledger = Ledger()
+        self._sessions = Sessions()
+        self._talk = Talk(writer, self._ledger, self._listed)
+        self._journal = Journal(
+            state / "journal", lambda ticket: inbox.put(Synced(ticket)), lambda error: inbox.put(Failed(str(error)))
+        )
+        self._desire = Desire(self._ledger, self._journal, clock)
+        self._suspects = Suspects(self._ledger, self._journal, self._sentenced)
+        self._memory = Memory(clock, inbox.put)
+        self._watch = Watch(state, self._switched)
+        self._alarm = AlarmClock(lambda: inbox.put(Woken()))
+        self._settings: Settings | None = None
+        self._known_to_exabgp: Neighbours | None = None
+        self._problem = "no settings yet"
+        self._notes = 0
+        self._started = clock.now()
+        self._is_informed = False
+        """The database has told what it wants, or was waited for long enough."""
+        self._database_problem = "not asked yet"
+        self._journal_problem = ""
+        self._holding: frozenset[Address] = frozenset()
+        """Neighbours that ExaBGP held routes for when it last listed them."""
+        self._head: tuple[int, str] | None = None
+        self._head_at = self._status_at = self._metrics_at = -1e9
+        self._eor_retry: dict[Address, float] = {}
+        self._wake_at: float | None = None
+        self._is_ending = False
+
+    # -------------------------------------------------------------------------------------------------------- running
+
+    def start(self) -> None:
+        """Read journal and flag, start the threads, greet ExaBGP. Raises `OSError` when the journal can't be opened."""
+        contents = self._journal.open()
+        now = self._clock.now()
+        self._notes, self._head = contents.last_note, contents.audit_head
+        self._talk.resync(now)
+        self._desire.load(contents)
+        self._suspects.load(contents.quarantine, now)
+        self._watch.look(now, at_once=True)
+        if contents.unreadable:
+            self._alarmed("journal lines could not be read", count=contents.unreadable)
+        for note in contents.notes.values():
+            self._memory.ask(note)
+        self._memory.start()
+        self._alarm.start()
+        self._alarm.every(5.0, "periodic checks", lambda: self._inbox.put(Woken()))
+
+    def run(self) -> None:
+        """Until ExaBGP closes the pipe or says that it ends."""
+        while not self._is_ending:
+            for event in self._gather():
+                self._handle(event)
+                if self._is_ending:
+                    break
+            else:
+                self._tick()
+
+    def stop(self) -> None:
+        """Leave everything written and every thread ended; routes stay where they are."""
+        self._alarm.stop()
+        self._memory.ask(memory.Statuses(self._ledger.take_changes()))
+        self._memory.stop()
+        self._journal.close()
+
+    def _gather(self) -> list[Event]:
+        next_deadline = self._desire.deadlines.next()
+        wait = TICK_SECONDS if next_deadline is None else min(TICK_SECONDS, next_deadline - self._clock.now())
+        events: list[Event] = []
+        try:
+            events.append(self._inbox.get(timeout=max(0.0, wait)))
+            while len(events) < BATCH:
+                events.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return events
+        return events
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Said(reply):
+                self._said(reply)
+            case Asked(request, answer):
+                self._asked(request, answer)
+            case Synced(ticket):
+                self._journal_problem = ""
+                self._desire.synced(ticket)
+            case Failed(why):
+                if not self._journal_problem:
+                    self._alarmed("the journal cannot be written: nothing new is announced", why=why)
+                self._journal_problem = why
+            case Configured():
+                self._configured(event)
+            case memory.Known():
+                self._known(event)
+            case memory.Away(why):
+                self._database_problem = why
+                log.warning("database away", why=why)
+            case memory.Written(numbers):
+                self._journal.append([journal.written(number) for number in numbers])
+            case Woken():
+                pass
+
+    def _tick(self) -> None:
+        now = self._clock.now()
+        self._watch.look(now)
+        self._expire(now)
+        if problem := self._talk.tick(now):
+            self._alarmed(problem)
+        if not self._is_informed and now - self._started > PATIENCE_SECONDS:
+            self._is_informed = True
+        self._suspects.tick(now)
+        self._talk.pump(now)
+        self._end_ribs(now)
+        self._report(now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """APScheduler wakes the loop at the next deadline; the loop's own patience makes it certain."""
+        at = self._desire.deadlines.next()
+        if at is not None and at != self._wake_at:
+            self._alarm.in_seconds(at - self._clock.now())
+        self._wake_at = at
+
+    # --------------------------------------------------------------------------------------------------------- ExaBGP
+
+    def _said(self, reply: Reply | None) -> None:
+        now = self._clock.now()
+        match reply:
+            case None | Shutdown():
+                log.info("ExaBGP ends")
+                self._is_ending = True
+            case PeerState():
+                self._session_changed(reply, now)
+            case Negotiated():
+                self._sessions.negotiated(reply)
+            case NotificationReceived(peer, code, subcode):
+                self._notified(peer, code, subcode, now)
+            case UpdateReceived(peer):
+                name = self._ledger.name(peer)
+                self._sessions.of(peer).inbound += 1
+                self._metrics.inbound.labels(name).inc()
+                self._alarmed("a neighbour announces routes to us; nothing is imported", neighbour=name)
+            case _:
+                failed = self._talk.take(reply, now)
+                if isinstance(failed, EndOfRib):
+                    self._sessions.of(failed.peer).ended.discard(failed.family)
+                    self._eor_retry[failed.peer] = now + END_OF_RIB_RETRY_SECONDS
+        for alarm in self._ledger.alarms:
+            self._alarmed(alarm)
+        self._ledger.alarms.clear()
+
+    def _session_changed(self, event: PeerState, now: float) -> None:
+        was_up = self._sessions.of(event.peer).is_up
+        if not self._sessions.state(event, now):
+            return
+        if event.state is Session.UP:
+            self._eor_retry.pop(event.peer, None)
+            self._suspects.up(event.peer, now)
+        elif was_up:
+            self._metrics.flaps.labels(self._ledger.name(event.peer)).inc()
+            self._suspects.down(event.peer, now)
+
+    def _notified(self, peer: Address, code: int, subcode: int, now: float) -> None:
+        self._sessions.of(peer).notification = f"{code}/{subcode}"
+        log.warning("NOTIFICATION received", neighbour=self._ledger.name(peer), code=code, subcode=subcode)
+        self._suspects.notified(peer, code, subcode, now)
+
+    def _sentenced(self, peer: Address, rule: RuleId, why: str) -> None:
+        name = self._ledger.name(peer)
+        self._noted("rule.quarantined", rule, {"neighbour": name, "why": why})
+        self._alarmed("a rule resets a session and is kept from it", neighbour=name, rule=rule, why=why)
+
+    def _listed(self, listing: Listing) -> None:
+        """ExaBGP has told what it holds."""
+        now = self._clock.now()
+        if listing.neighbours is not None:
+            self._sessions.listed(listing.neighbours, now)
+            for one in listing.neighbours.established:
+                self._suspects.up(one.peer, now)
+            self._known_to_exabgp = listing.neighbours
+            self._look_for_missing(now)
+        self._holding = listing.peers
+        if listing.unreadable:
+            peers = tuple(dict.fromkeys(route.peer for route in listing.unreadable))
+            self._alarmed("routes that cannot be read back: clearing", why=listing.unreadable[0].why)
+            self._talk.clear(peers, now)
+            return
+        self._ledger.found(listed(listing), now)
+        self._ledger.take_changes()
+        self._memory.ask(memory.Statuses(self._ledger.statuses(), is_complete=True))
+        log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=len(self._desire.wishes))
+
+    def _look_for_missing(self, now: float) -> None:
+        """Neighbours that ExaBGP was not started with: it says `done` to what is for them and others."""
+        if self._known_to_exabgp is not None:
+            there = {one.peer for one in self._known_to_exabgp.established} | set(self._known_to_exabgp.others)
+            self._ledger.set_missing(frozenset(self._ledger.neighbours) - there, now)
+
+    def _end_ribs(self, now: float) -> None:
+        """End-of-RIB for every family of every session that has been told everything."""
+        if not (self._is_informed and self._desire.is_on_disk and self._talk.is_synced):
+            return
+        for peer in self._ledger.neighbours:
+            if self._eor_retry.get(peer, 0.0) > now or not self._ledger.is_settled(peer):
+                continue
+            for family in self._sessions.unended(peer):
+                if self._talk.has_room():
+                    self._sessions.of(peer).ended.add(family)
+                    self._talk.end_of_rib(peer, family, now)
+
+    # ------------------------------------------------------------------------------------------------ what is wanted
+
+    def _configured(self, event: Configured) -> None:
+        self._problem = event.problem
+        if event.settings is None:
+            log.error("no usable configuration: nothing is announced, deadlines are kept", problem=event.problem)
+            return
+        if event.settings == self._settings:
+            return
+        self._settings = event.settings
+        now = self._clock.now()
+        self._desire.peers = tuple(one.peer_address for one in event.settings.neighbours)
+        self._ledger.set_neighbours(event.settings.neighbours, now)
+        self._look_for_missing(now)
+        self._memory.ask(memory.Configured(event.settings))
+
+    def _known(self, event: memory.Known) -> None:
+        self._database_problem = ""
+        if event.audit_head is not None and not self._is_informed:
+            self._compare_heads(event.audit_head)
+        self._is_informed = True
+        self._keep_head(event.audit_head)
+        for offer in self._desire.known(event.offers, event.is_complete):
+            self._noted("rule.objected", offer.record.id, {"rule": str(offer.record.rule), "why": offer.objection})
+            log.warning("the guard objects to a rule of the database", rule=str(offer.record.rule), why=offer.objection)
+        if self._desire.is_on_disk:
+            self._suspects.forget_all_but(self._desire.wishes, self._clock.now())
+
+    def _compare_heads(self, head: tuple[int, str]) -> None:
+        if self._head is not None and head[0] < self._head[0]:
+            detail = {"seen": self._head[0], "found": head[0]}
+            self._alarmed("the database is older than what this speaker has seen", **detail)
+            self._noted("audit.behind", "database", detail)
+
+    def _keep_head(self, head: tuple[int, str] | None) -> None:
+        now = self._clock.now()
+        if head is not None and head != self._head and now - self._head_at > HEAD_SECONDS:
+            self._head, self._head_at = head, now
+            self._journal.append([journal.audit_head(*head)])
+
+    def _expire(self, now: float) -> None:
+        for expiry in self._desire.due():
+            self._metrics.expired.inc()
+            self._memory.ask(expiry)
+
+    def _switched(self, flag: Flag) -> None:
+        """The kill switch stands differently from before."""
+        log.warning("kill switch", mode=flag.mode.value, by=flag.by)
+        self._desire.set_mode(flag.mode)
+        self._memory.ask(memory.Switched(flag.mode is KillMode.NORMAL))
+        self._noted("kill-switch", flag.mode.value, {"by": flag.by, "at": flag.at})
+        if flag.mode is KillMode.WITHDRAW_ALL:
+            self._talk.clear((), self._clock.now())
+
+    # -------------------------------------------------------------------------------------------------------- telling
+
+    def _asked(self, request: SpeakerRequest, answer: Answering) -> None:
+        match request:
+            case Wake():
+                self._memory.ask(memory.Look())
+                answer(Accepted())
+            case StatusQuery():
+                answer(Accepted(self._status()))
+            case Reload():
+                self._reload()
+                answer(Accepted())
+            case Kill(mode, by):
+                self._kill(mode, by, answer)
+            case DetectionReport() | Heartbeat():
+                self._memory.ask(memory.Report(request, answer))
+
+    def _kill(self, mode: KillMode, by: str, answer: Answering) -> None:
+        try:
+            killswitch.write(self._state, mode, by, self._clock.wall())
+        except OSError as error:
+            answer(Declined.of(Refused("kill", mode.value, f"the flag cannot be written: {error}"), retry=True))
+            return
+        self._watch.look(self._clock.now(), at_once=True)
+        answer(Accepted(self._status()))
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "speaker": self._settings.name if self._settings else "",
+            "configured": self._settings is not None,
+            "problem": self._problem,
+            "synced": self._talk.is_synced,
+            "informed": self._is_informed,
+            "database": self._database_problem or "up",
+            "journal": self._journal_problem or "up",
+            "rules": len(self._desire.wishes),
+            "in_flight": self._talk.in_flight,
+            "resyncs": self._talk.resyncs,
+            "neighbours": status.neighbours(self._ledger, self._sessions, self._suspects, self._clock.now()),
+            "kill": status.kill(
+                self._desire.mode, self._watch.flag.by, self._ledger, self._talk.is_synced, self._kept()
+            ),
+        }
+
+    def _kept(self) -> frozenset[Address]:
+        """Who still holds something after everything was to be withdrawn."""
+        return self._holding if self._desire.mode is KillMode.WITHDRAW_ALL else frozenset()
+
+    def _report(self, now: float) -> None:
+        if now - self._status_at > STATUS_SECONDS:
+            self._status_at = now
+            changes = self._ledger.take_changes()
+            if changes:
+                self._memory.ask(memory.Statuses(changes))
+        for session in self._sessions.reports(now):
+            name = self._ledger.name(session.peer)
+            log.info("session", neighbour=name, up=session.is_up, reason=session.reason)
+        if now - self._metrics_at > WRITE_SECONDS:
+            self._metrics_at = now
+            self._measure()
+
+    def _measure(self) -> None:
+        self._metrics.wishes.set(len(self._desire.wishes))
+        self._metrics.database.set(not self._database_problem)
+        self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire.mode)
+        try:
+            self._metrics.write(self._state)
+        except OSError as error:
+            log.warning("metrics cannot be written", why=str(error))
+
+    def _noted(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        """For the audit: in the journal first, then in the database when it can be used."""
+        self._notes += 1
+        note = Note(self._notes, self._clock.wall(), action, subject, detail)
+        self._journal.append([journal.noted(note)])
+        self._memory.ask(note)
+
+    def _alarmed(self, what: str, **detail: object) -> None:
+        self._metrics.alarms.inc()
+        log.error(what, **detail)

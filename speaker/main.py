@@ -1,0 +1,144 @@
+"""Start-up of the speaker as ExaBGP's child. It never exits for a bad configuration, a lost database or a busy socket.
+
+Six deaths within 64 seconds end ExaBGP and with it every session: so whatever is wrong is reported and tried again,
+while stdin is drained, deadlines are kept and the kill switch works.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from rules.errors import Refused
+from speaker import killswitch, pipe
+from speaker.clock import Clock
+from speaker.events import Asked, Configured, Inbox, Said
+from speaker.loop import Loop
+from speaker.settings import Settings
+from speaker.socket import Server
+
+RETRY_SECONDS = 5.0
+
+log = structlog.get_logger("speaker")
+
+Loader = Callable[[], Settings]
+"""Reads the configuration; raises `Refused` (or `OSError`) when it is bad."""
+
+
+def run(load: Loader, state: Path) -> None:
+    """Be ExaBGP's child until it ends. `state` is the state directory, known without the configuration file."""
+    descriptors = pipe.seize()
+    clock = Clock()
+    inbox: Inbox = queue.SimpleQueue()
+    reader = pipe.Reader(descriptors.replies, lambda reply: inbox.put(Said(reply)), clock.now)
+    reader.start()
+    _log_to_stderr()
+    pipe.die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: inbox.put(Said(None)))
+    _prepare(state, inbox)
+    settings = _Configuration(load, lambda event: inbox.put(event))
+    loop = _started(state, inbox, pipe.Writer(descriptors.commands), clock, settings.again)
+    server = Server(state / killswitch.SOCKET, lambda request, answer: inbox.put(Asked(request, answer)), _complain)
+    settings.start()
+    server.start()
+    try:
+        loop.run()
+    except BrokenPipeError:
+        log.info("ExaBGP has closed the pipe")
+    server.stop()
+    loop.stop()
+
+
+def _prepare(state: Path, inbox: Inbox) -> None:
+    """The state directory and the process id, tried until it works."""
+    while True:
+        try:
+            state.mkdir(mode=0o2770, parents=True, exist_ok=True)
+            killswitch.write_pid(state)
+            return
+        except OSError as error:
+            _wait(inbox, f"the state directory {state} cannot be used: {error}")
+
+
+def _started(state: Path, inbox: Inbox, writer: pipe.Writer, clock: Clock, reload: Callable[[], None]) -> Loop:
+    while True:
+        loop = Loop(state, inbox, writer, clock, reload)
+        try:
+            loop.start()
+        except OSError as error:
+            _wait(inbox, f"the journal in {state} cannot be used: {error}")
+        else:
+            return loop
+
+
+def _wait(inbox: Inbox, problem: str) -> None:
+    """Report, wait, and notice when ExaBGP ends meanwhile."""
+    log.error(problem)
+    deadline = time.monotonic() + RETRY_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            if inbox.get(timeout=left) == Said(None):
+                sys.exit(0)
+
+
+def _complain(problem: str) -> None:
+    log.warning(problem)
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+
+
+class _Configuration:
+    """Reads the settings in a thread of its own, again and again until they are good, and whenever asked."""
+
+    def __init__(self, load: Loader, tell: Callable[[Configured], None]) -> None:
+        self._load, self._tell = load, tell
+        self._asked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="configuration", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def again(self) -> None:
+        """Read it once more."""
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.clear()
+            is_good = self._read()
+            self._asked.wait(None if is_good else RETRY_SECONDS)
+
+    def _read(self) -> bool:
+        try:
+            settings = self._load()
+        except (Refused, OSError) as error:
+            self._tell(Configured(None, str(error)))
+            return False
+        self._tell(Configured(settings))
+        return True
+
+
+def is_child_of_exabgp() -> bool:
+    """Whether stdin and stdout are pipes, as ExaBGP makes them; a person at a terminal wants something else."""
+    return not (os.isatty(0) or os.isatty(1))

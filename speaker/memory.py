@@ -1,0 +1,316 @@
+"""All database work, in a thread of its own: what is wanted in, status and audit out.
+
+The database may be slow, locked or gone: the loop never waits for it. What could not be written is tried again; audit
+lines stand in the journal until they are written.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from rules import guard
+from rules.errors import Refused
+from rules.guard import Surroundings
+from rules.lifecycle import Phase
+from rules.messages import Accepted, Declined, DetectionReport, Heartbeat
+from rules.rule import RuleId
+from rules.zone import Zone
+from speaker.clock import Clock
+from speaker.desire import Expiry, Offer
+from speaker.incidents import Incidents
+from speaker.journal import Note
+from speaker.reconcile import Status
+from speaker.settings import Settings
+from speaker.socket import Answering
+from store.admission import request_of
+from store.errors import SchemaUnknown, StoreUnavailable
+from store.records import AnnouncementRecord, RuleRecord, SensorRecord, World
+from store.store import Store
+
+POLL_SECONDS = 1.0
+"""How often to look whether anything changed, when nobody says so."""
+RELOAD_SECONDS = 30.0
+"""How often to read everything again although nothing seems to have changed."""
+RETRY_SECONDS = 1.0
+ENDED_KEPT = timedelta(days=1)
+"""How long the status of an announcement that ended stays readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """To the loop: what the database wants."""
+
+    offers: tuple[Offer, ...]
+    is_complete: bool = True
+    audit_head: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """To the loop: the database can't be used, because…"""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """To the loop: these audit lines are in the database."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """From the loop: something changed, look now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """From the loop: where announcements stand."""
+
+    changes: tuple[Status, ...]
+    is_complete: bool = False
+    """Every announcement there is: rows of ours that are not among them have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """From the loop: whether new automatic rules may be made."""
+
+    may_act: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """From a sensor, by way of the intake."""
+
+    request: DetectionReport | Heartbeat
+    answer: Answering
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """From the loop: the settings, at start and whenever they change."""
+
+    settings: Settings
+
+
+Request = Look | Statuses | Report | Configured | Switched | Expiry | Note
+ToLoop = Known | Away | Written
+
+
+_Row = tuple[str, RuleId]
+"""Neighbour's name and rule."""
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What must still be written."""
+
+    rows: dict[_Row, AnnouncementRecord] = field(default_factory=dict)
+    complete: set[_Row] | None = None
+    expiries: dict[RuleId, Expiry] = field(default_factory=dict)
+    notes: dict[int, Note] = field(default_factory=dict)
+
+
+class Memory:
+    """The thread."""
+
+    def __init__(self, clock: Clock, tell: Callable[[ToLoop], None]) -> None:
+        self._clock, self._tell = clock, tell
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self._settings: Settings | None = None
+        self._store: Store | None = None
+        self._incidents: Incidents | None = None
+        self._backlog = _Backlog()
+        self._counter: int | None = None
+        self._read_at = -1e9
+        self._verdicts: dict[RuleId, tuple[str, str]] = {}
+        """Rule -> its record's hash and what the guard said, in this world and these zones."""
+        self._judged_in: tuple[World, tuple[Zone, ...]] | None = None
+        self._is_away = False
+        self._may_act = True
+        self._forgot_at = -1e9
+
+    def start(self) -> None:
+        """Start the thread; it waits for its settings."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it after what it is doing."""
+        self._requests.put(None)
+        self._thread.join(timeout=5)
+
+    def ask(self, request: Request) -> None:
+        """Hand over work; never blocks."""
+        self._requests.put(request)
+
+    def _run(self) -> None:
+        reports: list[Report] = []
+        while True:
+            batch = self._gather()
+            if None in batch:
+                return
+            for request in batch:
+                if isinstance(request, Report):
+                    reports.append(request)
+                elif request is not None:
+                    self._note(request)
+            try:
+                self._work(reports)
+            except (StoreUnavailable, SchemaUnknown, OSError) as error:
+                self._lost(str(error), reports)
+            reports.clear()
+
+    def _gather(self) -> list[Request | None]:
+        batch: list[Request | None] = []
+        try:
+            batch.append(self._requests.get(timeout=RETRY_SECONDS if self._is_away else POLL_SECONDS))
+            while True:
+                batch.append(self._requests.get_nowait())
+        except queue.Empty:
+            return batch
+
+    def _note(self, request: Look | Statuses | Configured | Switched | Expiry | Note) -> None:
+        backlog, now = self._backlog, self._clock.wall()
+        match request:
+            case Configured(settings):
+                self._configure(settings)
+            case Statuses(changes, is_complete):
+                name = self._settings.name if self._settings else ""
+                for one in changes:
+                    record = AnnouncementRecord(one.rule, one.neighbour, name, one.phase, now, one.detail)
+                    backlog.rows[one.neighbour, one.rule] = record
+                if is_complete:
+                    backlog.complete = {(one.neighbour, one.rule) for one in changes}
+            case Expiry(rule=rule):
+                backlog.expiries[rule] = request
+            case Note(number=number):
+                backlog.notes[number] = request
+            case Switched(may_act):
+                self._may_act, self._counter = may_act, None
+            case Look():
+                pass
+
+    def _configure(self, settings: Settings) -> None:
+        if self._settings is not None and self._settings.database_url == settings.database_url and self._incidents:
+            self._incidents.settings = settings
+        else:
+            self._close()
+        self._settings, self._counter = settings, None
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._store = self._incidents = None
+
+    def _lost(self, why: str, reports: list[Report]) -> None:
+        if not self._is_away:
+            self._tell(Away(why))
+        self._is_away = True
+        self._close()
+        for report in reports:
+            report.answer(Declined.of(Refused("database", "", f"cannot be used now: {why}"), retry=True))
+
+    def _work(self, reports: list[Report]) -> None:
+        if self._settings is None:
+            for report in reports:
+                report.answer(Declined.of(Refused("speaker", "", "has no configuration yet"), retry=True))
+            return
+        if self._store is None:
+            self._store = Store.open(self._settings.database_url)
+            self._incidents = Incidents(self._store, self._settings, self._clock)
+            self._counter, self._read_at = None, -1e9
+        if self._incidents is not None:
+            self._incidents.may_act = self._may_act
+        for report in list(reports):
+            self._report(report, self._store)
+            reports.remove(report)
+        self._expire(self._store)
+        self._read(self._store, self._settings)
+        self._write(self._store, self._settings)
+        self._is_away = False
+
+    def _report(self, report: Report, store: Store) -> None:
+        assert self._incidents is not None
+        now = self._clock.wall()
+        match report.request:
+            case Heartbeat(sensor=sensor, statistics=statistics):
+                store.save_sensor_seen(SensorRecord(sensor, now, dict(statistics.numbers)))
+                report.answer(Accepted())
+            case DetectionReport() as detection:
+                report.answer(self._incidents.take(detection, now))
+
+    def _expire(self, store: Store) -> None:
+        for rule, expiry in list(self._backlog.expiries.items()):
+            store.expire(rule, self._clock.wall(), seen_deadline=expiry.deadline)
+            del self._backlog.expiries[rule]
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def _read(self, store: Store, settings: Settings) -> None:
+        assert self._incidents is not None
+        self._incidents.tick(self._clock.wall())
+        counter, now = store.change_counter(), self._clock.now()
+        if counter == self._counter and now - self._read_at < RELOAD_SECONDS:
+            return
+        records = store.wanted()
+        world = World(settings.neighbours, settings.protected, settings.infrastructure, settings.limits)
+        head = store.audit_head()
+        self._tell(Known(self._judge(store, records, world), audit_head=(head.count, head.hash)))
+        self._counter, self._read_at = counter, now
+
+    def _judge(self, store: Store, records: tuple[RuleRecord, ...], world: World) -> tuple[Offer, ...]:
+        """The guard's word on every rule: the database's rows are not trusted."""
+        now = self._clock.wall()
+        surroundings: Surroundings | None = None
+        zones = store.zones()
+        if self._judged_in != (world, zones):
+            self._verdicts.clear()
+            self._judged_in = (world, zones)
+        offers = []
+        for record in records:
+            known = self._verdicts.get(record.id)
+            if known is None or known[0] != record.hash + str(record.deadline):
+                # What counts is whether it may stand, not how fast it came.
+                surroundings = surroundings or replace(store.surroundings(world, now), recent=0)
+                known = (record.hash + str(record.deadline), _objection(record, surroundings, now))
+                self._verdicts[record.id] = known
+            offers.append(Offer(record, known[1]))
+        wanted = {record.id for record in records}
+        self._verdicts = {id: verdict for id, verdict in self._verdicts.items() if id in wanted}
+        return tuple(offers)
+
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, store: Store, settings: Settings) -> None:
+        backlog = self._backlog
+        if backlog.complete is not None:
+            for row in store.announcements(speaker=settings.name):
+                key = (row.neighbour, row.rule)
+                if row.phase is not Phase.ENDED and key not in backlog.complete:
+                    why = "ExaBGP did not hold it when the speaker looked"
+                    backlog.rows.setdefault(key, replace(row, phase=Phase.ENDED, since=self._clock.wall(), detail=why))
+            backlog.complete = None
+        if backlog.rows:
+            store.record_announcements(backlog.rows.values())
+            backlog.rows.clear()
+        for number, note in list(backlog.notes.items()):
+            store.audit(f"speaker:{settings.name}", note.action, note.subject, note.detail, note.at)
+            del backlog.notes[number]
+            self._tell(Written((number,)))
+        if time.monotonic() - self._forgot_at > ENDED_KEPT.total_seconds() / 24:
+            self._forgot_at = time.monotonic()
+            store.forget_ended_announcements(self._clock.wall() - ENDED_KEPT)
+
+
+def _objection(record: RuleRecord, surroundings: Surroundings, now: datetime) -> str:
+    if record.deadline <= now:
+        # It counts on the monotonic clock whether it has expired; the lifetime is no reason here.
+        now = record.deadline - timedelta(seconds=1)
+    errors = [one for one in guard.objections(request_of(record, now), surroundings) if one.is_error]
+    return "; ".join(f"[{one.id}] {one.reason}" for one in errors)

@@ -1,0 +1,429 @@
+"""Desired minus announced: which command comes next, what an answer means, where each rule stands at each neighbour.
+
+Level-triggered: it is told what is wanted and what ExaBGP holds, in any order and as often as you like, and names the
+next command. Sends nothing and reads no clock. It never announces what a neighbour can't hold, and a rule's life at a
+neighbour follows `rules.lifecycle` alone.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rules import guard
+from rules.errors import Refused
+from rules.lifecycle import Announcement, Effect, Event, Phase
+from rules.neighbour import Address, Neighbour
+from rules.rule import Blackhole, Rule, RuleId
+from speaker import commands
+from speaker.commands import BATCH_LIMIT, Route
+
+LOOK_AHEAD = 2_000
+"""How far a blackhole looks for company in the queue."""
+
+SETTLING_SECONDS = 5.0
+"""A rule's attributes change no sooner than this after the last command about it: ExaBGP queues by attributes, and a
+change that meets an unsent announcement of the same rule may reach the router before it."""
+
+REFUSED_SECONDS = 60.0
+"""How long a route that ExaBGP refused is not tried again."""
+
+RETRY_SECONDS = 60.0
+"""How long a withdrawal that kept failing rests."""
+
+Key = tuple[Address, RuleId]
+"""Neighbour and rule."""
+
+
+class Verb(Enum):
+    """What a command does."""
+
+    ANNOUNCE = "announce"
+    WITHDRAW = "withdraw"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line to ExaBGP and what it is about."""
+
+    line: str
+    verb: Verb
+    routes: tuple[tuple[Key, Route], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a rule stands at a neighbour."""
+
+    rule: RuleId
+    peer: Address
+    neighbour: str
+    """Its name; its address where no configuration names it."""
+    phase: Phase
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One rule at one neighbour."""
+
+    route: Route
+    """What ExaBGP was told last, or will be told next."""
+    announcement: Announcement = field(default_factory=Announcement)
+    effect: Effect | None = None
+    in_flight: bool = False
+    alone: bool = False
+    """It shared a command that was refused: next time it gets its own."""
+    told_at: float = -1e9
+    detail: str = ""
+
+
+class Ledger:
+    """Every rule at every neighbour."""
+
+    def __init__(self) -> None:
+        self.neighbours: dict[Address, Neighbour] = {}
+        self.is_blind = True
+        """No configuration yet: what is wanted stays where it is, and nothing is announced."""
+        self.is_paused = True
+        """No command goes out: what ExaBGP holds is not known yet."""
+        self._wanted: dict[RuleId, Rule] = {}
+        self._barred: dict[Key, str] = {}
+        self._missing: frozenset[Address] = frozenset()
+        self._refused: dict[Key, tuple[Route, float]] = {}
+        self._entries: dict[Key, _Entry] = {}
+        self._by_rule: dict[RuleId, dict[Address, None]] = {}
+        self._taken: dict[Address, set[RuleId]] = {}
+        """Neighbour -> rules that count against its budget."""
+        self._waiting: dict[Address, dict[RuleId, None]] = {}
+        """Neighbour -> rules that found its budget used up, first come first served."""
+        self._queues: dict[Verb, dict[Key, None]] = {Verb.WITHDRAW: {}, Verb.ANNOUNCE: {}}
+        self._later: list[tuple[float, Key]] = []
+        self._busy: dict[Address, int] = {}
+        """Neighbour -> entries with something to be said or in flight."""
+        self._changes: dict[Key, Status] = {}
+        self.alarms: list[str] = []
+
+    # ------------------------------------------------------------------------------------------------ what is wanted
+
+    def set_neighbours(self, neighbours: Iterable[Neighbour], now: float) -> None:
+        """Who is there; everything is looked at again."""
+        self.neighbours = {one.peer_address: one for one in neighbours}
+        self.is_blind = False
+        self.settle_all(now)
+
+    def set_missing(self, peers: frozenset[Address], now: float) -> None:
+        """Neighbours that ExaBGP has no session for: it would say `done` and tell nobody."""
+        if peers != self._missing:
+            self._missing = peers
+            self.settle_all(now)
+
+    def want(self, rule: Rule, now: float) -> None:
+        """This rule shall stand at every neighbour that can hold it."""
+        self._wanted[rule.id] = rule
+        self.settle(rule.id, now)
+
+    def unwant(self, rule: RuleId, now: float) -> None:
+        """This rule shall stand nowhere."""
+        if self._wanted.pop(rule, None) is not None or rule in self._by_rule:
+            self.settle(rule, now)
+
+    def bar(self, peer: Address, reasons: Mapping[RuleId, str], now: float) -> None:
+        """Exactly these rules must not stand at this neighbour, because…"""
+        before = {key: why for key, why in self._barred.items() if key[0] == peer}
+        after = {(peer, rule): why for rule, why in reasons.items()}
+        self._barred = {key: why for key, why in self._barred.items() if key[0] != peer} | after
+        for key in before.keys() ^ after.keys():
+            self._settle_at(key[0], key[1], now)
+
+    def settle_all(self, now: float) -> None:
+        """Look at everything again."""
+        for rule in [*self._wanted, *(rule for rule in self._by_rule if rule not in self._wanted)]:
+            self.settle(rule, now)
+
+    def settle(self, rule: RuleId, now: float) -> None:
+        """Bring the announcements of one rule nearer to what is wanted."""
+        for peer in {**self.neighbours, **self._by_rule.get(rule, {})}:
+            self._settle_at(peer, rule, now)
+
+    # ---------------------------------------------------------------------------------------------- what is announced
+
+    def found(self, listed: Mapping[Key, tuple[Route, bool]], now: float) -> None:
+        """What ExaBGP holds, each route with whether it was read exactly: all answers still due are void.
+
+        Afterwards commands may go out.
+        """
+        for key, entry in list(self._entries.items()):
+            held = listed.get(key)
+            is_same = held is not None and held[1] and held[0] == entry.route
+            if is_same and entry.announcement.phase is Phase.ANNOUNCING:
+                self._release(key, entry)
+                self._step(key, entry, Event.ANNOUNCED, now)
+            elif held is None and entry.announcement.phase in (Phase.WITHDRAWING, Phase.EXPELLING):
+                self._release(key, entry)
+                self._step(key, entry, Event.WITHDRAWN, now)
+            elif entry.in_flight or not (is_same and entry.announcement.phase is Phase.ACTIVE):
+                self._release(key, entry)
+                if entry.announcement.phase not in (Phase.PROPOSED, Phase.UNFIT, Phase.ENDED):
+                    self._step(key, entry, Event.RESTARTED, now)
+        for key, (route, _) in listed.items():
+            known = self._entries.get(key)
+            if known is None or not known.announcement.may_be_on_the_router:
+                self._new(key, _Entry(route, Announcement(Phase.ACTIVE)))
+        self.is_paused = False
+        self.settle_all(now)
+
+    def next_command(self, now: float) -> Command | None:
+        """The next line to send, withdrawals first; None when there is nothing to say."""
+        if self.is_paused:
+            return None
+        self._wake(now)
+        for verb, queue in self._queues.items():
+            if queue:
+                command = self._command(verb, next(iter(queue)), now)
+                for key, _ in command.routes:
+                    entry = self._entries[key]
+                    entry.effect, entry.in_flight, entry.told_at = None, True, now
+                    del queue[key]
+                return command
+        return None
+
+    def answered(self, command: Command, accepted: bool, now: float) -> None:
+        """The answer to a command that `next_command` gave."""
+        for key, route in command.routes:
+            entry = self._entries.get(key)
+            if entry is None or not entry.in_flight:
+                continue
+            entry.in_flight = False
+            self._busy[key[0]] -= 1
+            if entry.effect is not None:
+                # Decided while the answer was due: it goes out now.
+                pending, entry.effect = entry.effect, None
+                self._queue(key, entry, pending)
+            if not accepted and len(command.routes) > 1:
+                entry.alone = True
+                self._queue(key, entry, Effect.ANNOUNCE if command.verb is Verb.ANNOUNCE else Effect.WITHDRAW)
+                continue
+            if not accepted and command.verb is Verb.ANNOUNCE:
+                self._refused[key] = (route, now + REFUSED_SECONDS)
+                heapq.heappush(self._later, (now + REFUSED_SECONDS, key))
+                entry.detail = "ExaBGP refused it; its log says why"
+            self._step(key, entry, _ANSWERS[command.verb, accepted], now)
+            self._settle_at(*key, now)
+
+    def is_settled(self, peer: Address) -> bool:
+        """Whether nothing is to be said to a neighbour any more and every answer is there."""
+        return not self.is_paused and not self._busy.get(peer)
+
+    def held_by(self, peer: Address) -> dict[RuleId, float]:
+        """The rules a neighbour may hold, each with when ExaBGP was last told about it."""
+        return {
+            rule: self._entries[peer, rule].told_at
+            for rule in self._taken.get(peer, ())
+            if (peer, rule) in self._entries
+        }
+
+    def name(self, peer: Address) -> str:
+        """A neighbour's name; its address where no configuration names it."""
+        return self.neighbours[peer].name if peer in self.neighbours else str(peer)
+
+    def statuses(self) -> tuple[Status, ...]:
+        """Where everything stands."""
+        return tuple(self._status(key, entry) for key, entry in self._entries.items())
+
+    def take_changes(self) -> tuple[Status, ...]:
+        """What changed since the last time, each announcement once."""
+        changes = tuple(self._changes.values())
+        self._changes.clear()
+        return changes
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _settle_at(self, peer: Address, rule_id: RuleId, now: float) -> None:
+        key = (peer, rule_id)
+        entry = self._entries.get(key)
+        rule, neighbour = self._wanted.get(rule_id), self.neighbours.get(peer)
+        if rule is not None and self.is_blind:
+            return
+        if rule is None or neighbour is None:
+            if entry is not None:
+                self._end(key, entry, now)
+            return
+        try:
+            route = commands.route(rule, neighbour)
+            reason = self._reason_against(key, rule, route, neighbour, now)
+        except Refused as refused:
+            route, reason = Route(rule), "; ".join(map(str, refused.problems))
+        if entry is None or entry.announcement.phase is Phase.ENDED:
+            entry = self._new(key, _Entry(route))
+        if reason is not None:
+            self._expel(key, entry, reason, now)
+        else:
+            self._offer(key, entry, route, now)
+
+    def _reason_against(self, key: Key, rule: Rule, route: Route, neighbour: Neighbour, now: float) -> str | None:
+        """Why this neighbour must not get the rule; None: it may."""
+        if key in self._barred:
+            return self._barred[key]
+        if neighbour.peer_address in self._missing:
+            return "ExaBGP has no such neighbour: restart it with the new configuration"
+        if key in self._refused:
+            refused, until = self._refused[key]
+            if refused == route and now < until:
+                return "ExaBGP refused it; its log says why"
+            del self._refused[key]
+        taken = self._taken.setdefault(key[0], set())
+        errors = [one for one in guard.for_neighbour(rule, neighbour, len(taken) - (key[1] in taken)) if one.is_error]
+        if any(one.id == "guard.neighbour.budget" for one in errors):
+            self._waiting.setdefault(key[0], {})[key[1]] = None
+        return "; ".join(one.reason for one in errors) or None
+
+    def _offer(self, key: Key, entry: _Entry, route: Route, now: float) -> None:
+        phase = entry.announcement.phase
+        if phase in (Phase.PROPOSED, Phase.UNFIT):
+            entry.route, entry.detail = route, ""
+            self._step(key, entry, Event.APPROVED, now)
+        elif phase is Phase.ANNOUNCING and not entry.in_flight:
+            entry.route = route
+        elif phase is Phase.ACTIVE and entry.route != route:
+            if now < entry.told_at + SETTLING_SECONDS:
+                heapq.heappush(self._later, (entry.told_at + SETTLING_SECONDS, key))
+                return
+            entry.route = route
+            self._step(key, entry, Event.CHANGED, now)
+
+    def _expel(self, key: Key, entry: _Entry, reason: str, now: float) -> None:
+        if (entry.announcement.phase, entry.detail) == (Phase.UNFIT, reason):
+            return
+        entry.detail = reason
+        self._step(key, entry, Event.UNFIT, now)
+
+    def _end(self, key: Key, entry: _Entry, now: float) -> None:
+        if entry.announcement.phase not in (Phase.ENDED, Phase.WITHDRAWING):
+            self._step(key, entry, Event.ENDED, now)
+        if not entry.announcement.may_be_on_the_router:
+            self._forget(key)
+
+    def _step(self, key: Key, entry: _Entry, event: Event, now: float) -> None:
+        before = entry.announcement.phase
+        entry.announcement, effect = entry.announcement.step(event)
+        phase = entry.announcement.phase
+        if effect is Effect.ALARM:
+            self.alarms.append(f"{self.name(key[0])} may still hold {key[1]}: its withdrawal keeps failing")
+            heapq.heappush(self._later, (now + RETRY_SECONDS, key))
+        elif effect is not None:
+            self._queue(key, entry, effect)
+        self._count(key, entry, now)
+        if phase is not before or event is Event.UNFIT:
+            self._changes[key] = self._status(key, entry)
+
+    def _status(self, key: Key, entry: _Entry) -> Status:
+        phase = entry.announcement.phase
+        detail = "" if phase is Phase.ACTIVE else entry.detail
+        return Status(key[1], key[0], self.name(key[0]), phase, detail)
+
+    def _count(self, key: Key, entry: _Entry, now: float) -> None:
+        """Keep the neighbour's budget, and let somebody in when there is room again."""
+        peer, rule = key
+        taken = self._taken.setdefault(peer, set())
+        if entry.announcement.may_be_on_the_router:
+            taken.add(rule)
+            return
+        if rule not in taken:
+            return
+        taken.discard(rule)
+        room = len(taken)
+        for candidate in list(self._waiting.get(peer, ())):
+            self._waiting[peer].pop(candidate)
+            if candidate != rule and candidate in self._wanted:
+                self._settle_at(peer, candidate, now)
+            if len(taken) > room or candidate in self._waiting[peer]:
+                return
+
+    def _queue(self, key: Key, entry: _Entry, effect: Effect) -> None:
+        if entry.effect is None and not entry.in_flight:
+            self._busy[key[0]] = self._busy.get(key[0], 0) + 1
+        self._drop_from_queues(key)
+        entry.effect = effect
+        if not entry.in_flight:
+            self._queues[Verb.ANNOUNCE if effect is Effect.ANNOUNCE else Verb.WITHDRAW][key] = None
+
+    def _release(self, key: Key, entry: _Entry) -> None:
+        """No answer will come, and nothing is queued."""
+        if entry.in_flight or entry.effect is not None:
+            self._drop_from_queues(key)
+            entry.in_flight, entry.effect = False, None
+            self._busy[key[0]] -= 1
+
+    def _drop_from_queues(self, key: Key) -> None:
+        for queue in self._queues.values():
+            queue.pop(key, None)
+
+    def _new(self, key: Key, entry: _Entry) -> _Entry:
+        self._entries[key] = entry
+        self._by_rule.setdefault(key[1], {})[key[0]] = None
+        self._busy.setdefault(key[0], 0)
+        if entry.announcement.may_be_on_the_router:
+            self._taken.setdefault(key[0], set()).add(key[1])
+        return entry
+
+    def _forget(self, key: Key) -> None:
+        entry = self._entries.pop(key)
+        self._release(key, entry)
+        self._taken.get(key[0], set()).discard(key[1])
+        self._refused.pop(key, None)
+        peers = self._by_rule.get(key[1], {})
+        peers.pop(key[0], None)
+        if not peers:
+            self._by_rule.pop(key[1], None)
+
+    def _wake(self, now: float) -> None:
+        """What had to wait and needn't any more."""
+        while self._later and self._later[0][0] <= now:
+            _, key = heapq.heappop(self._later)
+            entry = self._entries.get(key)
+            if entry is not None and entry.announcement.phase is Phase.STUCK:
+                self._step(key, entry, Event.RETRIED, now)
+            self._settle_at(*key, now)
+
+    def _command(self, verb: Verb, key: Key, now: float) -> Command:
+        """The command for this key, with as much company as one line may have."""
+        entry = self._entries[key]
+        peers = [key[0]] if entry.alone else self._in_company(verb, key, entry.route)
+        rules = [key[1]]
+        if isinstance(entry.route.rule, Blackhole) and not entry.alone:
+            rules += self._batch(verb, key, entry.route, peers)
+        routes = [self._entries[key[0], rule].route for rule in rules]
+        write = commands.announce if verb is Verb.ANNOUNCE else commands.withdraw
+        pairs = ((peer, rule) for peer in peers for rule in rules)
+        return Command(write(routes, peers), verb, tuple((pair, self._entries[pair].route) for pair in pairs))
+
+    def _in_company(self, verb: Verb, key: Key, route: Route) -> list[Address]:
+        """Neighbours that are to be told the same route by the same verb."""
+        peers = self._by_rule[key[1]]
+        return [key[0], *(peer for peer in peers if peer != key[0] and self._is_due(verb, (peer, key[1]), route))]
+
+    def _is_due(self, verb: Verb, key: Key, route: Route) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and key in self._queues[verb] and not entry.alone and entry.route == route
+
+    def _batch(self, verb: Verb, key: Key, route: Route, peers: list[Address]) -> list[RuleId]:
+        """Further blackholes with equal attributes that are due at exactly these neighbours."""
+        found: list[RuleId] = []
+        for looked, (peer, rule) in enumerate(self._queues[verb]):
+            if looked > LOOK_AHEAD or len(found) >= BATCH_LIMIT - 1:
+                break
+            other = self._entries[peer, rule]
+            if peer != key[0] or rule == key[1] or other.alone or not commands.may_share_line(route, other.route):
+                continue
+            if set(self._in_company(verb, (peer, rule), other.route)) == set(peers):
+                found.append(rule)
+        return found
+
+
+_ANSWERS = {
+    (Verb.ANNOUNCE, True): Event.ANNOUNCED,
+    (Verb.ANNOUNCE, False): Event.REFUSED,
+    (Verb.WITHDRAW, True): Event.WITHDRAWN,
+    (Verb.WITHDRAW, False): Event.KEPT,
+}

@@ -1,0 +1,150 @@
+"""The speaker's door for local processes: one JSON request a line, one answer a line, over a Unix socket.
+
+Only root and the speaker's own user get in. Requests are handed to the loop typed, and the loop never waits for a
+client.
+"""
+
+import os
+import queue
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from rules.errors import Refused
+from rules.messages import LINE_LIMIT, Answer, Declined, SpeakerRequest, parse_request, render_answer
+
+Answering = Callable[[Answer], None]
+"""Call once, from any thread."""
+
+CLIENTS = 32
+ANSWER_SECONDS = 30.0
+"""Longer than anything the loop does to a request."""
+IDLE_SECONDS = 600.0
+_RETRY_SECONDS = 1.0
+
+
+class Server:
+    """Accepting thread and a thread for each client."""
+
+    def __init__(
+        self,
+        path: Path,
+        hand_over: Callable[[SpeakerRequest, Answering], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._path, self._hand_over, self._report = path, hand_over, report
+        self._slots = threading.BoundedSemaphore(CLIENTS)
+        self._stopping = threading.Event()
+        self._listener: socket.socket | None = None
+        self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
+
+    def start(self) -> None:
+        """Start listening; a busy or forbidden path is retried for ever."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        self._stopping.set()
+        if self._listener is not None:
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listener = self._bind()
+            except OSError as error:
+                self._report(f"cannot listen on {self._path}: {error}")
+                self._stopping.wait(_RETRY_SECONDS)
+                continue
+            self._accept(self._listener)
+
+    def _bind(self) -> socket.socket:
+        if self._path.exists() and _is_served(self._path):
+            raise OSError("another speaker answers there")
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(self._path))
+            self._path.chmod(0o660)
+            listener.listen(CLIENTS)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._stopping.is_set():
+            self._slots.acquire()
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                self._slots.release()
+                if not self._stopping.is_set():
+                    self._report(f"cannot accept on {self._path}: {error}")
+                    self._stopping.wait(_RETRY_SECONDS)
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="client", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                if _is_allowed(connection):
+                    connection.settimeout(IDLE_SECONDS)
+                    self._converse(connection)
+                else:
+                    connection.sendall(render_answer(_NOT_ALLOWED))
+        except OSError:
+            # The client went away: nobody is left to tell.
+            return
+        finally:
+            self._slots.release()
+
+    def _converse(self, connection: socket.socket) -> None:
+        rest = b""
+        while True:
+            while b"\n" not in rest:
+                if len(rest) > LINE_LIMIT:
+                    connection.sendall(render_answer(_TOO_LONG))
+                    return
+                block = connection.recv(1 << 16)
+                if not block:
+                    return
+                rest += block
+            line, rest = rest.split(b"\n", 1)
+            connection.sendall(render_answer(self._answer(line)))
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            request = parse_request(line)
+        except Refused as refused:
+            return Declined.of(refused)
+        box: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._hand_over(request, box.put)
+        try:
+            return box.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            return Declined.of(Refused("speaker", "", f"is busy: no answer in {ANSWER_SECONDS:.0f} s"), retry=True)
+
+
+_NOT_ALLOWED = Declined.of(Refused("user", "", "only root and the speaker's own user may ask"))
+_TOO_LONG = Declined.of(Refused("request", "", f"is longer than {LINE_LIMIT} bytes"))
+
+
+def _is_allowed(connection: socket.socket) -> bool:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", raw)
+    return user in (0, os.getuid())
+
+
+def _is_served(path: Path) -> bool:
+    """Whether somebody listens there; a socket file that a crash left behind refuses connections."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0.5)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

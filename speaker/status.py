@@ -1,0 +1,87 @@
+"""What the speaker says about itself: the answer to a status query, and the gauges."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from rules.messages import KillMode
+from rules.neighbour import Address
+from speaker.metrics import Metrics
+from speaker.reconcile import Ledger
+from speaker.sessions import Sessions
+from speaker.suspects import Suspects
+from speaker.talk import Talk
+
+
+def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: float) -> list[dict[str, object]]:
+    """Each neighbour: its session, and how many rules stand there in which phase."""
+    phases = Counter((status.peer, status.phase) for status in ledger.statuses())
+    return [
+        {
+            "name": one.name,
+            "up": (session := sessions.of(peer)).is_up,
+            "for_seconds": round(now - session.since, 1),
+            "reason": session.reason,
+            "families": sorted(family.value for family in session.families),
+            "rules": {phase.value: count for (at, phase), count in phases.items() if at == peer},
+            "flaps": session.flaps,
+            "notification": session.notification,
+            "inbound_updates": session.inbound,
+            "quarantined": sorted(suspects.of(peer).sentenced),
+        }
+        for peer, one in ledger.neighbours.items()
+    ]
+
+
+def kill(mode: KillMode, by: str, ledger: Ledger, is_synced: bool, holding: Collection[Address]) -> dict[str, object]:
+    """Whether the switch has done what it says, and at how many neighbours nothing stands any more.
+
+    `holding`: neighbours that ExaBGP held routes for when it last listed them after a clear.
+    """
+    peers = {*ledger.neighbours, *(status.peer for status in ledger.statuses())}
+    clear = [peer for peer in peers if peer not in holding and not ledger.held_by(peer)]
+    settled = is_synced and all(ledger.is_settled(peer) for peer in peers)
+    is_all = mode is KillMode.WITHDRAW_ALL
+    return {
+        "mode": mode.value,
+        "by": by,
+        "done": settled and (not is_all or len(clear) == len(peers)),
+        "clear": len(clear),
+        "neighbours": len(peers),
+    }
+
+
+class Gauges:
+    """Fills the metrics from what the speaker knows."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._counted: dict[str, float] = {}
+
+    def count(self, totals: Mapping[str, float]) -> None:
+        """Counters, given as totals by attribute name."""
+        for name, total in totals.items():
+            getattr(self._metrics, name).inc(total - self._counted.get(name, 0.0))
+            self._counted[name] = total
+
+    def fill(self, ledger: Ledger, sessions: Sessions, suspects: Suspects, talk: Talk, mode: KillMode) -> None:
+        """Everything that stands in the ledger and the sessions."""
+        metrics = self._metrics
+        self.count(
+            {
+                "answers": talk.answered,
+                "refused": talk.refused,
+                "lost": talk.lost,
+                "discarded": talk.discarded,
+                "resyncs": talk.resyncs,
+            }
+        )
+        metrics.in_flight.set(talk.in_flight)
+        metrics.synced.set(talk.is_synced)
+        metrics.frozen.clear()
+        metrics.frozen.labels(mode.value).set(mode is not KillMode.NORMAL)
+        metrics.announcements.clear()
+        for (name, phase), count in Counter((one.neighbour, one.phase) for one in ledger.statuses()).items():
+            metrics.announcements.labels(name, phase.value).set(count)
+        for peer, one in ledger.neighbours.items():
+            metrics.sessions.labels(one.name).set(sessions.of(peer).is_up)
+            metrics.quarantined.labels(one.name).set(len(suspects.of(peer).sentenced))
