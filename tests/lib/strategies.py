@@ -172,7 +172,7 @@ def sensible_matches(draw: st.DrawFn, destination: Network | None = None) -> Mat
     if destination is None:
         own = draw(st.sampled_from(OWN))
         floor = 24 if own.version == 4 else 48
-        destination = draw(subnets(own, floor))
+        destination = draw(st.one_of(hosts(), subnets(own, floor)))
     family = Family.of(destination)
     fields: dict[str, Any] = {"destination": destination}
     if draw(st.booleans()):
