@@ -1,0 +1,210 @@
+"""Offline analysis of a capture file, by the live engine at capture time: what happened, to whom, and which rules
+would help.
+
+Nothing is sent anywhere and nothing is announced. A file that can't be read is refused with one clear line.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rules.action import Discard
+from rules.match import Network
+from rules.rule import FlowSpec
+from rules.traffic import Detection, Rate
+from rules.zone import Metric, Zone
+from sensors.attack import Attack, moment
+from sensors.engine import Engine
+from sensors.headers import COLUMNS, Column, Kind, Total
+from sensors.judge import FLOORS
+from sensors.pcapfile import open_capture
+from sensors.settings import Detecting, Memory
+from sensors.source import Losses, Source
+from sensors.tables import NEXT_TIME
+from sensors.window import Measures
+
+DETECTING = Detecting(
+    tick_seconds=0.05,
+    short_seconds=0.1,
+    middle_seconds=0.4,
+    long_seconds=1.0,
+    minimum_packets=200,
+    hold_seconds=0.0,
+    update_seconds=10.0,
+)
+"""A capture is often a snippet of milliseconds: one window must do, and people, not routers, read the result."""
+MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
+_SECOND = 1_000_000_000
+
+_METRICS: dict[Kind, Metric] = {
+    Kind.SYN: Metric.SYN_PACKETS,
+    Kind.UDP: Metric.UDP_PACKETS,
+    Kind.AMPLIFICATION: Metric.AMPLIFICATION_PACKETS,
+    Kind.ICMP: Metric.ICMP_PACKETS,
+    Kind.ICMPV6: Metric.ICMP_PACKETS,
+    Kind.FRAGMENT: Metric.FRAGMENT_PACKETS,
+    Kind.GRE: Metric.OTHER_PACKETS,
+    Kind.ESP: Metric.OTHER_PACKETS,
+    Kind.OTHER: Metric.OTHER_PACKETS,
+}
+
+
+@dataclass(slots=True)
+class Incident:
+    """Everything the capture shows about one target."""
+
+    attack: Attack
+    packets: int = 0
+    peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
+    last_ns: int = 0
+
+    def add(self, attack: Attack) -> None:
+        """Takes an attack on the same target that ended; the heaviest one describes the incident."""
+        if attack.packets > self.packets or attack is self.attack:
+            attack.first_ns = min(attack.first_ns, self.attack.first_ns)
+            self.attack = attack
+        self.packets += attack.packets
+        self.last_ns = max(self.last_ns, attack.last_ns)
+        self.peak = Rate(
+            max(self.peak.packets_per_second, attack.peak.packets_per_second),
+            max(self.peak.bits_per_second, attack.peak.bits_per_second),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an analysis found."""
+
+    capture: str
+    packets: int
+    duration_seconds: float
+    incidents: tuple[Incident, ...]
+    """Heaviest first."""
+    counters: dict[str, int]
+    seconds: float
+    """How long the analysis took."""
+
+    def to_json(self) -> dict[str, object]:
+        """The documented form of `stopbank analyze --json`."""
+        return {
+            "capture": self.capture,
+            "packets": self.packets,
+            "duration_s": round(self.duration_seconds, 6),
+            "incidents": [_incident(incident) for incident in self.incidents],
+            "counters": self.counters,
+        }
+
+
+def run(path: str | Path, zones: Sequence[Network] = (), pps: float | None = None, weight: int = 1) -> Report:
+    """Analyses a capture file, or `-` for standard input. `zones`: protected prefixes (none: every destination may be
+    a target); `pps`: an explicit threshold for unsolicited packets per second to one host, instead of the defaults;
+    `weight`: packets that each record stands for. Raises `Refused` when the file can't be read."""
+    began = time.perf_counter()
+    source = open_capture(path, weight)
+    try:
+        found: dict[Network, Incident] = {}
+
+        def note(detection: Detection, attack: Attack) -> None:
+            if detection.state.value == "over":
+                found.setdefault(attack.target, Incident(attack)).add(attack)
+
+        engine = Engine(
+            (Zone("capture", tuple(zones)),) if zones else (),
+            note,
+            sensor="analyze",
+            detecting=DETECTING,
+            memory=MEMORY,
+            measures=_measures(pps),
+            judging=True,
+            floor=pps,
+        )
+        first = _drive(engine, source)
+        incidents = sorted(found.values(), key=lambda incident: -incident.packets)
+        totals = dict(zip((total.name.lower() for total in Total), engine.tables.totals.tolist(), strict=True))
+        return Report(
+            capture=str(path),
+            packets=totals["records"],
+            duration_seconds=(engine.tables.clock_ns - first) / 1e9 if totals["records"] else 0.0,
+            incidents=tuple(incidents),
+            counters=totals | _losses(source.losses()) | {"suspicions": engine.suspicions},
+            seconds=time.perf_counter() - began,
+        )
+    finally:
+        source.close()
+
+
+def _losses(losses: Losses) -> dict[str, int]:
+    return {"damaged_records": losses.damaged, "cut_records": losses.truncated}
+
+
+def _measures(pps: float | None) -> Measures:
+    """One measure for each kind of packet, at the lowest rate that may be an attack; `pps` replaces them all."""
+    kinds = tuple(Kind)
+    sums = np.zeros((COLUMNS, len(kinds) + 1))
+    limits = np.full((1, len(kinds) + 1), np.inf)
+    for number, kind in enumerate(kinds):
+        sums[kind, number] = 1
+        limits[0, number] = FLOORS[kind].diffuse if pps is None else pps
+    sums[Column.PACKETS, -1] = 1
+    if pps is not None:
+        limits[0, -1] = pps
+    names = tuple(_METRICS.get(kind, Metric.TCP_PACKETS).value for kind in kinds)
+    return Measures((*names, Metric.PACKETS.value), sums, limits)
+
+
+def _drive(engine: Engine, source: Source) -> int:
+    """Feeds the whole capture, ticking at capture time; returns the time of its first packet."""
+    tables, tick = engine.tables, int(DETECTING.tick_seconds * 1e9)
+    if source.feed(tables, -(1 << 62)).ended:
+        return 0
+    first = now = int(tables.state[NEXT_TIME])
+    engine.start(now)
+    looked, seen = now, 0
+    # No host can be above a limit while all of them together are below it.
+    enough = engine.least_packets * DETECTING.short_seconds
+    while not (fed := source.feed(tables, now + tick)).ended:
+        now += tick
+        packets = int(tables.totals[Total.PACKETS])
+        if packets - seen >= enough or engine.busy or now - looked >= _SECOND:
+            engine.tick(now, moment(now))
+            looked, seen = now, packets
+        coming = int(tables.state[NEXT_TIME])
+        if fed.reached and coming - now > 2 * _SECOND and not engine.busy:
+            # A silence: nothing happens in it but that windows empty.
+            now = looked = coming - _SECOND
+            seen = packets
+            engine.start(now)
+    end = max(looked, tables.clock_ns)
+    engine.finish(end, moment(end))
+    return first
+
+
+def _incident(incident: Incident) -> dict[str, object]:
+    attack = incident.attack
+    return {
+        "target": str(attack.target.network_address),
+        "vector": str(attack.picture.vectors[0].vector),
+        "vectors": [
+            {"id": str(share.vector), "share_packets": round(share.packets, 4), "share_bytes": round(share.bytes, 4)}
+            for share in attack.picture.vectors
+        ],
+        "packets": incident.packets,
+        "peak_pps": round(incident.peak.packets_per_second, 1),
+        "peak_bps": round(incident.peak.bits_per_second, 1),
+        "sources": attack.sources,
+        "spoofed": attack.picture.spoofed,
+        "first_seen": moment(attack.first_ns).isoformat(),
+        "last_seen": moment(incident.last_ns).isoformat(),
+        "rules": [
+            {
+                "flowspec": str(FlowSpec(signature.match, Discard())),
+                "coverage": round(signature.coverage, 4),
+                "collateral": None if signature.collateral is None else round(signature.collateral, 4),
+            }
+            for signature in attack.signatures
+        ],
+        "ioc": attack.details,
+    }

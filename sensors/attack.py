@@ -1,0 +1,87 @@
+"""An attack under way on one host, and the `Detection` that tells of it. Values only; the engine keeps them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.match import Network
+from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
+from rules.zone import Metric
+from sensors.classify import Picture
+from sensors.headers import Column
+
+
+@dataclass(slots=True)
+class Attack:
+    """What the engine knows about one attack, from its start on."""
+
+    id: str
+    target: Network
+    zone: str
+    metric: Metric
+    before: NDArray[np.int64]
+    """The host's counters when it began."""
+    since_ns: int
+    """Analysis time of the oldest packet that can belong to it."""
+    first_ns: int
+    """Analysis time of the first packet taken for an attack."""
+    last_ns: int
+    """Analysis time when a limit was last crossed."""
+    severity: float = 0.0
+    rate: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
+    peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
+    picture: Picture = field(default_factory=lambda: Picture((), (), 0, None))
+    signatures: tuple[Signature, ...] = ()
+    sources: int = 0
+    packets: int = 0
+    """That the host got since it began."""
+    sequence: int = 0
+    details: dict[str, object] = field(default_factory=dict)
+    """Observations for people: where from, which ports, how long."""
+
+    def measured(self, rates: NDArray[np.float64], peak: NDArray[np.float64], severity: float) -> None:
+        """Takes a reading: rates now, and over the window that counts for the peak."""
+        self.rate = rate_of(rates)
+        highest = rate_of(peak)
+        self.peak = Rate(
+            max(self.peak.packets_per_second, highest.packets_per_second),
+            max(self.peak.bits_per_second, highest.bits_per_second),
+        )
+        self.severity = severity
+
+    def detection(self, sensor: str, vantage: Vantage, state: State, seen: datetime) -> Detection:
+        """The next message about it."""
+        told = Detection(
+            sensor=sensor,
+            attack=self.id,
+            sequence=self.sequence,
+            zone=self.zone,
+            target=self.target,
+            state=state,
+            vantage=vantage,
+            confirmed=True,
+            severity=round(self.severity, 3),
+            metric=self.metric.value,
+            rate=self.rate,
+            peak=self.peak,
+            vectors=self.picture.vectors or (VectorShare(Vector("volumetric"), 1.0, 1.0),),
+            signatures=self.signatures,
+            sources=self.sources,
+            spoofed=self.picture.spoofed,
+            first_seen=moment(self.first_ns),
+            seen=seen,
+        )
+        self.sequence += 1
+        return told
+
+
+def rate_of(rates: NDArray[np.float64]) -> Rate:
+    """The rate of one line of columns."""
+    return Rate(float(rates[Column.PACKETS]), float(rates[Column.BYTES]) * 8)
+
+
+def moment(nanoseconds: int) -> datetime:
+    """An analysis time as a date; times that no calendar has become the nearest it has."""
+    return datetime.fromtimestamp(min(max(nanoseconds, 0), 253_402_300_799_000_000_000) / 1e9, UTC)

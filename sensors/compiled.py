@@ -1,0 +1,31 @@
+"""How the per-packet code is compiled: cached, without the GIL, without reference counts.
+
+Import this before any other part of the kernel. A cached function remembers the age of its own file only, not of the
+files it calls into, so machine code of an old version could survive an upgrade: the cache directory is therefore
+named by what the kernel's sources hold.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_SOURCES = ("compiled.py", "headers.py", "tables.py", "parse.py", "count.py", "walk.py")
+
+
+def _digest() -> str:
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES)).hexdigest()[:16]
+
+
+_config: Any = numba.config
+if _config.CACHE_DIR and not _config.CACHE_DIR.endswith(_digest()):
+    _config.CACHE_DIR = str(Path(_config.CACHE_DIR) / f"stopbank-{_digest()}")
+
+_njit: Any = numba.njit
+# The kernel only works on arrays that its callers own: counting references to them doubles what a packet costs.
+kernel: Any = _njit(cache=True, nogil=True, _nrt=False)
+"""For functions called once for many packets, or rarely for one."""
+inlined: Any = _njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+"""For functions on every packet's path."""

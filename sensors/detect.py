@@ -1,0 +1,126 @@
+"""When an attack begins, goes on and ends, for one host at a time. Pure: rates and `now` come in, changes come out.
+
+Two speeds: far above a limit in one short window, or above it for as long as two windows that share no packet. Less
+is a suspicion, which is counted and never acted upon. What opened an attack closes it, at a lower level, after a
+quiet time that grows when attacks come in pulses.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sensors.settings import Detecting
+
+
+class Change(Enum):
+    """What a step did to a host."""
+
+    NOTHING = "nothing"
+    SUSPECTED = "suspected"
+    """A limit is crossed; wait for the second window."""
+    CLEARED = "cleared"
+    """The suspicion did not hold."""
+    STARTED = "started"
+    ONGOING = "ongoing"
+    """Time for an update."""
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class Track:
+    """What is remembered of one host, while it is suspected or attacked."""
+
+    over_since: dict[int, int] = field(default_factory=dict)
+    """Measure -> since when it is above its limit without a pause, ns."""
+    opened: int | None = None
+    """When the attack was found, ns; None: only suspected."""
+    first_over: int = 0
+    crossed: set[int] = field(default_factory=set)
+    """Every measure that crossed its limit during the attack; all must be quiet for it to end."""
+    last_hot: int = 0
+    next_update: int = 0
+    severity: float = 0.0
+    """Of the worst measure, now."""
+    worst: int = 0
+    """The measure with the highest severity when the attack was found."""
+    not_before: int = 0
+    """Somebody looked closer and found no attack; look again then."""
+
+
+class Detector:
+    """The tracks of all hosts, by row."""
+
+    def __init__(self, settings: Detecting) -> None:
+        self._settings = settings
+        self._hold = int(settings.hold_seconds * 0.9e9)
+        self._past: dict[object, tuple[int, int]] = {}
+        self.tracks: dict[int, Track] = {}
+
+    def step(self, row: int, host: object, severity: list[float], fast: list[float], now: int) -> Change:
+        """Takes one reading of a host; `severity` and `fast` are rates over limits, by measure."""
+        track = self.tracks.get(row)
+        over = [measure for measure, value in enumerate(severity) if value >= 1]
+        at_once = [measure for measure, value in enumerate(fast) if value >= self._settings.fast_factor]
+        if track is None:
+            if not over and not at_once:
+                return Change.NOTHING
+            track = self.tracks[row] = Track(first_over=now)
+            first_time = True
+        else:
+            first_time = False
+        track.over_since = {measure: track.over_since.get(measure, now) for measure in over}
+        if track.opened is not None:
+            return self._attacked(row, host, track, severity, now)
+        held = [measure for measure, since in track.over_since.items() if now - since >= self._hold]
+        if (held or at_once) and now >= track.not_before:
+            return self._open(track, held + at_once, severity, fast, now)
+        if not over and not at_once:
+            del self.tracks[row]
+            return Change.CLEARED
+        return Change.SUSPECTED if first_time else Change.NOTHING
+
+    def _open(self, track: Track, measures: list[int], severity: list[float], fast: list[float], now: int) -> Change:
+        values = {measure: max(severity[measure], fast[measure]) for measure in measures}
+        track.worst = max(values, key=lambda measure: values[measure])
+        track.severity = values[track.worst]
+        track.opened, track.last_hot = now, now
+        track.crossed = set(measures)
+        track.next_update = now + int(self._settings.update_seconds * 1e9)
+        return Change.STARTED
+
+    def _attacked(self, row: int, host: object, track: Track, severity: list[float], now: int) -> Change:
+        track.crossed |= {measure for measure, since in track.over_since.items() if now - since >= self._hold}
+        track.severity = max(severity[measure] for measure in track.crossed)
+        if track.severity >= self._settings.closing_factor:
+            track.last_hot = now
+        elif now - track.last_hot >= self.quiet_ns(host, now):
+            self._remember(host, now)
+            del self.tracks[row]
+            return Change.OVER
+        if now >= track.next_update:
+            track.next_update = now + int(self._settings.update_seconds * 1e9)
+            return Change.ONGOING
+        return Change.NOTHING
+
+    def quiet_ns(self, host: object, now: int) -> int:
+        """How long a host must be quiet: doubled for each attack on it that ended not long ago."""
+        ended, times = self._past.get(host, (0, 0))
+        if times and now - ended > self._settings.memory_seconds * 1e9:
+            times = 0
+        seconds = min(self._settings.quiet_seconds * 2**times, self._settings.longest_quiet_seconds)
+        return int(seconds * 1e9)
+
+    def _remember(self, host: object, now: int) -> None:
+        forget = now - int(self._settings.memory_seconds * 1e9)
+        if len(self._past) >= 10_000:
+            self._past = {host: past for host, past in self._past.items() if past[0] >= forget}
+        ended, times = self._past.get(host, (0, 0))
+        self._past[host] = (now, min(times + 1, 16) if ended >= forget else 1)
+
+    def reject(self, row: int, until: int) -> None:
+        """Somebody looked closer: no attack. The host is looked at again at `until` if its rate stays."""
+        track = self.tracks[row]
+        track.opened, track.crossed, track.not_before = None, set(), until
+
+    def forget(self, row: int) -> None:
+        """The row belongs to another host now."""
+        self.tracks.pop(row, None)

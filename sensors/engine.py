@@ -1,0 +1,250 @@
+"""The engine: tables, windows, detector and classification, put together. The same for interfaces and for capture
+files.
+
+Who feeds the tables calls `tick`; detections go to a callback at once. Reads no clock: `now` is an argument.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from rules.traffic import Detection, State, Vantage
+from rules.zone import Metric, Zone
+from sensors import judge, tables, walk
+from sensors.attack import Attack
+from sensors.classify import METRIC_KINDS, classify
+from sensors.detect import Change, Detector, Track
+from sensors.headers import COLUMNS, METRIC_COLUMNS, Column, Kind
+from sensors.settings import Detecting, Memory
+from sensors.signature import signatures
+from sensors.tables import ANY, PINNED
+from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
+
+Emit = Callable[[Detection, Attack], None]
+"""Takes each message, and the attack as the engine keeps it; must not block."""
+
+DESCRIBED_PER_TICK = 16
+"""Attacks classified in one tick, so that a thousand targets at once never hold up the capture."""
+LOOK_AGAIN_NS = 250_000_000
+"""How long a closer look that found no attack is good for."""
+NO_ZONE = "-"
+
+
+class Engine:
+    """One sensor's detection, from counters to messages."""
+
+    def __init__(
+        self,
+        zones: Sequence[Zone],
+        emit: Emit,
+        *,
+        sensor: str = "sensor",
+        vantage: Vantage = Vantage.UPSTREAM,
+        detecting: Detecting | None = None,
+        memory: Memory | None = None,
+        measures: Measures | None = None,
+        judging: bool = False,
+        floor: float | None = None,
+    ) -> None:
+        """`judging`: look closer before calling something an attack (`sensors.judge`); `floor`: its explicit
+        threshold, packets per second; `measures`: instead of the zones' limits."""
+        self._settings = settings = detecting or Detecting()
+        sizes = memory or Memory()
+        self._emit, self._sensor, self._vantage = emit, sensor, vantage
+        self._judging, self._floor = judging, floor
+        self._names = tuple(zone.name for zone in zones) or (NO_ZONE,)
+        self.tables = tables.make(
+            [(prefix, number) for number, zone in enumerate(zones) for prefix in zone.prefixes],
+            rows=sizes.hosts,
+            ring=sizes.recent_packets,
+            normal=sizes.normal_packets,
+            keep_outgoing=judging,
+        )
+        self._measures = measures or zone_measures(zones)
+        self._windows = Windows(
+            self.tables,
+            self._measures,
+            (settings.short_seconds, settings.middle_seconds, settings.long_seconds),
+            settings.minimum_packets,
+            long_only=judging,
+        )
+        self._peak_window = LONG if judging else MIDDLE
+        self._detector = Detector(settings)
+        self._started, self._short = 0, False
+        self._waiting: deque[tuple[int, State]] = deque()
+        self.attacks: dict[int, Attack] = {}
+        """Under way, by row."""
+        self.suspicions = 0
+        """Limits crossed in one window only."""
+        self.least_packets = float(self._measures.limits.min())
+
+    @property
+    def busy(self) -> bool:
+        """Whether any host is suspected or under attack."""
+        return bool(self._detector.tracks)
+
+    def warm_up(self) -> None:
+        """Compiles the kernel; call before the first packet."""
+        walk.warm_up(self.tables)
+
+    def start(self, now: int) -> None:
+        """Traffic counts from `now` on (ns)."""
+        self._started = now
+        self._short = False
+        self._windows.start(now)
+
+    def tick(self, now: int, seen: datetime) -> None:
+        """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages."""
+        readings = self._windows.tick(now, tuple(self._detector.tracks))
+        for row in readings.reborn.tolist():
+            self._detector.forget(row)
+        severities, fasts = readings.severity.tolist(), readings.fast.tolist()
+        for number, row in enumerate(readings.rows.tolist()):
+            host = (int(self.tables.rows[row, tables.KEY_HIGH]), int(self.tables.rows[row, tables.KEY_LOW]))
+            change = self._detector.step(row, host, severities[number], fasts[number], now)
+            self._follow(change, row, number, readings, now)
+        self._speak(seen)
+
+    def _follow(self, change: Change, row: int, number: int, readings: Readings, now: int) -> None:
+        attack = self.attacks.get(row)
+        if change is Change.CLEARED:
+            self.suspicions += 1
+        elif change is Change.STARTED:
+            attack = self._open(row, number, readings, now)
+        if attack is None:
+            return
+        track = self._detector.tracks.get(row)
+        window = SHORT if change is Change.STARTED else MIDDLE
+        severity = track.severity if track else 0.0
+        # A capture's first second is no second yet: what a burst would have been, had it lasted, is no peak.
+        partial = self._judging and not self._short
+        whole = min(1.0, readings.long_seconds / self._settings.long_seconds) if partial else 1.0
+        attack.measured(readings.rates[window][number], readings.rates[self._peak_window][number] * whole, severity)
+        attack.packets = int(self.tables.rows[row, Column.PACKETS] - attack.before[Column.PACKETS])
+        if track and track.last_hot == now:
+            attack.last_ns = self.tables.clock_ns
+        if state := {Change.STARTED: State.STARTED, Change.ONGOING: State.ONGOING, Change.OVER: State.OVER}.get(change):
+            self._waiting.append((row, state))
+
+    def _open(self, row: int, number: int, readings: Readings, now: int) -> Attack | None:
+        """The attack that a track became; None when a closer look finds none."""
+        track = self._detector.tracks[row]
+        clock = self.tables.clock_ns
+        since = clock - (now - track.first_over) - int(self._settings.long_seconds * 1e9)
+        host = self.tables.host(row)
+        first = clock - (now - track.first_over)
+        if self._judging:
+            verdict, incoming = self._judge(row, now)
+            if not verdict.guilty:
+                self._detector.reject(row, now + LOOK_AGAIN_NS)
+                return None
+            first = int(incoming["time"][verdict.attack][0])
+        self.tables.rows[row, PINNED] = 1
+        attack = self.attacks[row] = Attack(
+            id=f"{self._sensor[:40]}-{secrets.token_hex(8)}",
+            target=host,
+            zone=self._names[int(readings.zones[number])],
+            metric=Metric(self._measures.names[track.worst]),
+            before=self._windows.before(row),
+            since_ns=since,
+            first_ns=first,
+            last_ns=clock,
+        )
+        return attack
+
+    def _judge(self, row: int, now: int) -> tuple[judge.Verdict, ANY]:
+        span = max(min(self._settings.long_seconds, (now - self._started) / 1e9), self._settings.short_seconds)
+        recent = self.tables.since(self.tables.clock_ns - int(span * 1e9))
+        host = self.tables.host(row)
+        incoming, outgoing = judge.both_ways(host, recent)
+        return judge.judge(host, incoming, outgoing, span, self._floor), incoming
+
+    def _speak(self, seen: datetime) -> None:
+        for _ in range(min(len(self._waiting), DESCRIBED_PER_TICK)):
+            row, state = self._waiting.popleft()
+            attack = self.attacks.get(row)
+            if attack is None:
+                continue
+            self._describe(row, attack, self._detector.tracks.get(row))
+            self._emit(attack.detection(self._sensor, self._vantage, state, seen), attack)
+            if state is State.OVER:
+                self.tables.rows[row, PINNED] = 0
+                del self.attacks[row]
+
+    def _describe(self, row: int, attack: Attack, track: Track | None) -> None:
+        """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
+        left."""
+        entries = self.tables.since(attack.since_ns)
+        incoming, outgoing = judge.both_ways(attack.target, entries)
+        crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
+        kinds = frozenset().union(*(METRIC_KINDS[metric] for metric in crossed))
+        if self._judging:
+            sample = incoming[judge.unsolicited(incoming, outgoing)]
+        else:
+            sample = incoming[np.isin(incoming["kind"], list(kinds - self._usual(row)))]
+        if not len(sample):
+            return
+        general = Metric.PACKETS in crossed or Metric.BITS in crossed or self._judging
+        by_bytes = attack.metric in (Metric.BITS, Metric.UDP_BITS)
+        attack.picture = classify(sample, by_bytes=by_bytes, first=() if general else kinds)
+        attack.sources = max(attack.sources, attack.picture.sources)
+        attack.signatures = signatures(attack.target, sample, attack.picture, self._normal(attack))
+        attack.details = observations(sample)
+
+    def _usual(self, row: int) -> frozenset[Kind]:
+        """Kinds that come at their usual rate, or nearly: no part of the attack."""
+        usual = self._windows.baseline[row]
+        last = self.tables.since(self.tables.clock_ns - int(self._settings.middle_seconds * 1e9))
+        kinds, weights = last["kind"][last["row"] == row], last["weight"][last["row"] == row]
+        rates = np.bincount(kinds, weights, minlength=COLUMNS) / self._settings.middle_seconds
+        return frozenset(kind for kind in Kind if rates[kind] and usual[kind] >= 0.5 * rates[kind])
+
+    def _normal(self, attack: Attack) -> ANY:
+        history = self.tables.history()
+        return judge.both_ways(attack.target, history[history["time"] < attack.since_ns])[0]
+
+    def finish(self, now: int, seen: datetime) -> None:
+        """The end of a capture: every attack is over."""
+        self._short = now - self._started < self._settings.long_seconds * 1e9
+        self.tick(now, seen)
+        while self._waiting:
+            self._speak(seen)
+        self._waiting.extend((row, State.OVER) for row in self.attacks)
+        while self._waiting:
+            self._speak(seen)
+
+
+def zone_measures(zones: Sequence[Zone]) -> Measures:
+    """The limits of the zones, one measure for each metric."""
+    metrics = tuple(Metric)
+    sums = np.zeros((COLUMNS, len(metrics)))
+    for number, metric in enumerate(metrics):
+        for column in METRIC_COLUMNS[metric]:
+            sums[column, number] = 8 if column in (Column.BYTES, Column.UDP_BYTES) else 1
+    limits = np.full((max(len(zones), 1), len(metrics)), np.inf)
+    for number, zone in enumerate(zones):
+        for metric, limit in zone.limits:
+            limits[number, metrics.index(metric)] = limit
+    return Measures(tuple(metric.value for metric in metrics), sums, limits)
+
+
+def observations(sample: ANY) -> dict[str, object]:
+    """What a person would note of an attack: its most frequent sources, ports, lengths, hop limits."""
+    from sensors.tables import address
+
+    pairs, counts = np.unique(np.stack((sample["source_high"], sample["source_low"])), axis=1, return_counts=True)
+    top = np.argsort(-counts)[:10]
+    out: dict[str, object] = {
+        "sources": [
+            {"address": str(address(int(pairs[0, at]), int(pairs[1, at])).network_address), "packets": int(counts[at])}
+            for at in top
+        ]
+    }
+    for name, field, mark in (("source_ports", "source_port", 1), ("destination_ports", "destination_port", 1),
+                              ("lengths", "length", 0), ("ttls", "ttl", 0)):  # fmt: skip
+        values, times = np.unique(sample[field][(sample["marks"] & mark) == mark], return_counts=True)
+        out[name] = {str(int(values[at])): int(times[at]) for at in np.argsort(-times)[:5]}
+    return out

@@ -1,0 +1,97 @@
+"""What a sensor can be told; `stopbank.config` makes these from the configuration file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rules.errors import Refused
+from rules.traffic import Vantage
+from rules.zone import Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Detecting:
+    """How windows and limits become detections."""
+
+    tick_seconds: float = 0.04
+    """How often the counters are looked at."""
+    short_seconds: float = 0.08
+    """The shortest window; also how long a limit must stay crossed, so that two windows without a packet in common
+    say so."""
+    middle_seconds: float = 0.4
+    long_seconds: float = 1.0
+    minimum_packets: int = 50
+    """A limit is judged in the shortest window that holds so many packets at that limit: fewer are chance."""
+    hold_seconds: float = 0.08
+    """How long a limit must stay crossed before it counts; one window alone is a suspicion."""
+    fast_factor: float = 10.0
+    """So many times the limit in one short window needs no second one."""
+    closing_factor: float = 0.7
+    """The share of the limit below which a metric counts as quiet."""
+    quiet_seconds: float = 10.0
+    """How long every metric that was crossed must be quiet before the attack is over; doubles with each recurrence."""
+    longest_quiet_seconds: float = 300.0
+    memory_seconds: float = 3600.0
+    """How long a past attack on the same host counts as a precursor."""
+    update_seconds: float = 1.0
+    """How often an attack that goes on is reported."""
+
+    def __post_init__(self) -> None:
+        if not 0.005 <= self.tick_seconds <= self.short_seconds <= self.middle_seconds <= self.long_seconds:
+            raise Refused("tick_seconds", self.tick_seconds, "must be at least 0.005, and windows must not get shorter")
+
+
+@dataclass(frozen=True, slots=True)
+class Capturing:
+    """How packets are taken from interfaces."""
+
+    interfaces: tuple[str, ...]
+    snap_bytes: int = 128
+    """Headers are all the kernel reads; half the cost of whole frames."""
+    ring_megabytes: int = 64
+    """Per interface; what bridges the moments in which nobody takes packets."""
+    retire_milliseconds: int = 10
+    """How long a block of packets may wait for more before it is handed over."""
+    filter: str | None = None
+    """In tcpdump's words; only what matches is seen."""
+    promiscuous: bool = True
+    keep_outgoing: bool = False
+    """Whether packets that this machine sends are counted too."""
+    fanout_group: int | None = None
+    """Shares an interface's packets with other processes that name the same number, by flow."""
+    weight: int = 1
+    """How many packets each one stands for, where a switch samples the mirror."""
+    with_libpcap: bool = False
+    """Capture through libpcap instead of the packet ring: slower, works where the ring doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Sizes of the tables, all powers of two."""
+
+    hosts: int = 65_536
+    recent_packets: int = 131_072
+    normal_packets: int = 65_536
+
+    def __post_init__(self) -> None:
+        for name in ("hosts", "recent_packets", "normal_packets"):
+            value = getattr(self, name)
+            if value < 64 or value & (value - 1):
+                raise Refused(name, value, "must be a power of two, at least 64")
+
+
+@dataclass(frozen=True, slots=True)
+class SensorSettings:
+    """Everything `sensors.live.run` needs."""
+
+    name: str
+    capture: Capturing
+    zones: tuple[Zone, ...]
+    vantage: Vantage = Vantage.UPSTREAM
+    detecting: Detecting = field(default_factory=Detecting)
+    memory: Memory = field(default_factory=Memory)
+    heartbeat_seconds: float = 5.0
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Where Prometheus may ask; None: nowhere."""
+    kernel_cache: Path | None = None
+    """Where compiled code is kept (a writable directory); None: Numba's own default."""

@@ -1,0 +1,168 @@
+"""The walkers: from where records stand to the kernel.
+
+They differ only in where a record's bytes, time and weight are: a capture file's buffer, a batch with columns, a block of
+the kernel's packet ring.
+"""
+
+# mypy: disable-error-code="no-untyped-def,operator"
+
+import numpy as np
+
+from sensors.compiled import inlined, kernel
+from sensors.count import T_VLAN, moment, record
+from sensors.parse import ETHERNET
+from sensors.tables import NEXT_TIME, Tables
+
+LARGEST_RECORD = 262_144
+"""libpcap's own limit; a larger record length means a damaged file."""
+NEVER = (1 << 63) - 1
+MORE, REACHED, DAMAGED = 0, 1, 2
+"""Why a walker stopped: it needs more bytes, it reached `until`, the records make no sense from here on."""
+
+
+@kernel
+def batch(index, rows, ring, normal, state, prefixes, reflectors,
+          buffer, offsets, lengths, wires, times, weights, link, begin, until):  # fmt: skip
+    """Records given as columns, from number `begin` on, until one's time (ns) reaches `until`: the number to go on
+    with."""
+    limit = np.int64(len(buffer))
+    for number in range(begin, len(offsets)):
+        now = moment(state, times[number])
+        if now >= until:
+            state[NEXT_TIME] = now
+            return np.int64(number)
+        start = min(max(np.int64(offsets[number]), 0), limit)
+        end = min(start + max(np.int64(lengths[number]), 0), limit)
+        record(
+            index,
+            rows,
+            ring,
+            normal,
+            state,
+            prefixes,
+            reflectors,
+            buffer,
+            start,
+            end,
+            np.int64(wires[number]),
+            now,
+            link,
+            np.int64(weights[number]),
+            1,
+            0,
+        )
+    return np.int64(len(offsets))
+
+
+@inlined
+def _u32(buffer, at, swapped):
+    a, b, c, d = np.int64(buffer[at]), np.int64(buffer[at + 1]), np.int64(buffer[at + 2]), np.int64(buffer[at + 3])
+    if swapped:
+        return a << 24 | b << 16 | c << 8 | d
+    return d << 24 | c << 16 | b << 8 | a
+
+
+@kernel
+def pcap(index, rows, ring, normal, state, prefixes, reflectors,
+         buffer, at, end, swapped, fraction, link, weight, until):  # fmt: skip
+    """Records of a classic capture file in `buffer[at:end]`: where to go on, and why it stopped there.
+
+    `swapped`: big-endian file; `fraction`: nanoseconds in one unit of the stamps' second word, 1000 or 1.
+    """
+    while at + 16 <= end:
+        length, wire = _u32(buffer, at + 8, swapped), _u32(buffer, at + 12, swapped)
+        if length > LARGEST_RECORD:
+            return at, DAMAGED
+        if at + 16 + length > end:
+            return at, MORE
+        now = moment(state, _u32(buffer, at, swapped) * 1_000_000_000 + _u32(buffer, at + 4, swapped) * fraction)
+        if now >= until:
+            state[NEXT_TIME] = now
+            return at, REACHED
+        record(
+            index,
+            rows,
+            ring,
+            normal,
+            state,
+            prefixes,
+            reflectors,
+            buffer,
+            at + 16,
+            at + 16 + length,
+            wire,
+            now,
+            link,
+            weight,
+            1,
+            0,
+        )
+        at += 16 + length
+    return at, MORE
+
+
+VIRTIO_NET_HEADER = 10
+"""`struct virtio_net_hdr` in front of each frame (linux/virtio_net.h): flags, gso_type, hdr_len, gso_size, …"""
+_OUTGOING = 4  # PACKET_OUTGOING, linux/if_packet.h
+
+
+@kernel
+def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
+               buffer, block, size, link, weight, with_virtio, keep_outgoing):  # fmt: skip
+    """The frames of one TPACKET_V3 block (linux/if_packet.h: `tpacket_block_desc`, `tpacket3_hdr`): how many were
+    read."""
+    stop = min(block + size, np.int64(len(buffer)))
+    frames = _u32(buffer, block + 12, False)
+    at = block + _u32(buffer, block + 16, False)
+    read = 0
+    for _ in range(frames):
+        if at + 68 > stop:
+            break
+        seconds, nanoseconds = _u32(buffer, at + 4, False), _u32(buffer, at + 8, False)
+        length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
+        start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
+        end = min(start + length, stop)
+        segments, header = np.int64(1), np.int64(0)
+        if with_virtio and start - VIRTIO_NET_HEADER > at and start <= stop:
+            virtio = start - VIRTIO_NET_HEADER
+            merged = np.int64(buffer[virtio + 4]) | np.int64(buffer[virtio + 5]) << 8
+            header = np.int64(buffer[virtio + 2]) | np.int64(buffer[virtio + 3]) << 8
+            if buffer[virtio + 1] and merged and wire > header:
+                segments = (wire - header + merged - 1) // merged
+        if keep_outgoing or buffer[at + 58] != _OUTGOING:
+            now = moment(state, seconds * 1_000_000_000 + nanoseconds)
+            record(
+                index,
+                rows,
+                ring,
+                normal,
+                state,
+                prefixes,
+                reflectors,
+                buffer,
+                start,
+                max(start, end),
+                wire,
+                now,
+                link,
+                weight,
+                segments,
+                header,
+            )
+            if buffer[at + 20] & 0x10:  # TP_STATUS_VLAN_VALID: the card or the kernel took the tag out
+                state[T_VLAN] += weight * segments
+        read += 1
+        step = _u32(buffer, at, False)
+        if step <= 0:
+            break
+        at += step
+    return read
+
+
+def warm_up(tables: Tables) -> None:
+    """Compiles, or loads from NUMBA_CACHE_DIR, every walker, so that the first packet waits for nothing."""
+    empty = np.zeros(64, np.uint8)
+    none = np.zeros(0, np.int64)
+    batch(*tables.arrays, np.frombuffer(bytes(64), np.uint8), none, none, none, none, none, ETHERNET, 0, NEVER)
+    pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
+    ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
