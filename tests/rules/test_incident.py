@@ -291,7 +291,8 @@ def test_a_vanished_sensor_closes_nothing_before_the_rules_deadline() -> None:
     incident = opened(detection(), detection(1, sensor="b"), detection(5, State.OVER, sensor="b", sequence=1))
     assert step(incident, wanted(600), ZONE, after(100)).phase is Phase.QUIET
     assert step(incident, wanted(600), ZONE, after(599)).phase is Phase.QUIET
-    assert "no data from sensor a" in prospect(incident, wanted(600), ZONE, after(599)).why
+    outlook = prospect(incident, wanted(5_000), ZONE, after(4_999))
+    assert outlook.closes is None and "no data from sensor a, so the rules stay" in outlook.why
 
 
 def test_silence_without_rules_closes_when_a_rule_would_have_expired() -> None:
@@ -304,6 +305,12 @@ def test_a_suspicion_elsewhere_holds_up_nothing() -> None:
     suspicion = detection(34, sensor="b", confirmed=False)
     incident = opened(detection(), detection(5, State.OVER, sequence=1), suspicion)
     assert step(incident, wanted(600), ZONE, after(35)).phase is Phase.CLOSED
+
+
+def test_among_suspicions_every_sensor_counts() -> None:
+    over = detection(5, State.OVER, sequence=1, confirmed=False)
+    incident = opened(detection(confirmed=False), over, detection(40, sensor="b", confirmed=False))
+    assert step(incident, (), ZONE, after(40)).phase is Phase.OPEN
 
 
 # -------------------------------------------------------------------------------------------------------- simulation
