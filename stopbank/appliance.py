@@ -62,7 +62,7 @@ def prepare(config: configuration.Config, path: Path) -> None:
     state = config.paths.state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o2770)
-    command = (*wiring.program(), "speaker", *_where(path))
+    command = (*wiring.program(), "speaker", "--state", str(state), *_where(path))
     config_exabgp.write(exabgp_path(config), config_exabgp.render(configuration.neighbours(config), command))
 
 

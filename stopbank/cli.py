@@ -26,12 +26,14 @@ for command in (
     processes.stop,
     processes.status,
     processes.kill,
+    sensors.analyze,
+    sensors.enforce,
     machine.doctor,
     keep.backup,
     keep.restore,
 ):
     app.command()(command)
-for hidden in (processes.speaker, processes.intake, processes.web):
+for hidden in (processes.speaker, processes.intake, processes.web, processes.worker):
     app.command(hidden=True)(hidden)
 
 __all__ = ["app", "main", "operate"]

@@ -174,6 +174,8 @@ class Enforce(Section):
     local_as: AutonomousSystem | None = None
     router_id: IPv4Address | None = None
     port: Port = 179
+    user: str = "root"
+    """Whom its ExaBGP becomes; he needs CAP_NET_ADMIN."""
     speakers: tuple[EnforceSpeaker, ...] = ()
     protected: tuple[Prefixed, ...] = ()
 

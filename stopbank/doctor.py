@@ -260,6 +260,6 @@ def _sessions(state: Path) -> dict[str, str] | None:
         age = (datetime.now(UTC) - datetime.fromisoformat(document["at"])).total_seconds()
         if age > STATUS_AGE_SECONDS:
             return None
-        return {one["name"]: one["state"] for one in document["neighbours"]}
+        return {one["name"]: "up" if one["up"] else str(one["reason"] or "down") for one in document["neighbours"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rules.errors import Refused
+from rules.errors import Problem, Refused
 from rules.guard import Limits
 from rules.traffic import Vantage
 from rules.zone import Zone
@@ -12,10 +12,12 @@ from stopbank.config import Config, neighbours
 
 if TYPE_CHECKING:
     from intake.settings import Settings as IntakeSettings
+    from sensors.enforce_settings import EnforceSettings
     from sensors.link_settings import LinkSettings
     from sensors.settings import SensorSettings
     from speaker.settings import Settings as SpeakerSettings
     from webui.settings import Settings as WebSettings
+    from worker.settings import Settings as WorkerSettings
 
 
 def program() -> tuple[str, ...]:
@@ -60,6 +62,44 @@ def intake(config: Config) -> "IntakeSettings":
         port=config.intake.port,
         public_name=config.intake.public_name,
         metrics_port=config.intake.metrics_port,
+    )
+
+
+def worker(config: Config) -> "WorkerSettings":
+    """The worker's settings; raises `Refused`."""
+    from worker.settings import Settings, Syslog, Webhook
+
+    told = config.worker
+    webhook = None
+    if told.webhook_url and told.webhook_secret:
+        webhook = Webhook(told.webhook_url, told.webhook_secret.get_secret_value())
+    return Settings(webhook, Syslog.parse(told.syslog) if told.syslog else None)
+
+
+def enforce(config: Config, command: tuple[str, ...]) -> "EnforceSettings":
+    """What `enforce` is told; raises `Refused` with every setting that is missing."""
+    from sensors.enforce_settings import EnforceSettings, Source
+
+    told = config.enforce
+    values = {"local_address": told.local_address, "local_as": told.local_as, "router_id": told.router_id}
+    if missing := [Problem(f"enforce.{name}", "", "is missing") for name, value in values.items() if value is None]:
+        raise Refused.all(missing)
+    assert told.local_address is not None and told.local_as is not None and told.router_id is not None
+    sources = tuple(
+        Source(one.address, one.remote_as, one.md5_password.get_secret_value() if one.md5_password else None)
+        for one in told.speakers
+    )
+    return EnforceSettings(
+        local_address=told.local_address,
+        local_as=told.local_as,
+        router_id=told.router_id,
+        sources=sources,
+        state=config.paths.state.resolve() / "enforce",
+        command=command,
+        protected=told.protected,
+        port=told.port,
+        user=told.user,
+        exabgp=Path(program()[0]).parent / "exabgp",
     )
 
 

@@ -76,7 +76,6 @@ class NeighbourView:
     """A session as the speaker reports it."""
 
     name: str
-    address: str
     state: str
     up: bool
     families: str
@@ -223,15 +222,24 @@ def neighbour_views(status: Mapping[str, Any]) -> tuple[NeighbourView, ...]:
     return tuple(
         NeighbourView(
             name=str(one.get("name", "")),
-            address=str(one.get("address", "")),
-            state=str(one.get("state", "unknown")),
-            up=one.get("state") == "up",
+            state="up" if one.get("up") is True else "down",
+            up=one.get("up") is True,
             families=", ".join(map(str, one.get("families", ()))),
-            announced=int(one.get("announced", 0)),
-            reason=str(one.get("reason", "")),
+            announced=int(one.get("rules", {}).get(Phase.ACTIVE.value, 0)),
+            reason=_reason(one),
         )
         for one in status.get("neighbours", ())
     )
+
+
+def _reason(neighbour: Mapping[str, Any]) -> str:
+    """Why a session is down, and what else a person should look at."""
+    words = [str(neighbour.get("reason") or "")] if neighbour.get("up") is not True else []
+    if quarantined := neighbour.get("quarantined"):
+        words.append(f"{len(quarantined)} rules quarantined: they reset this router")
+    if neighbour.get("inbound_updates"):
+        words.append("announces routes to us, which it should not")
+    return "; ".join(filter(None, words))
 
 
 def status_problems(status: Mapping[str, Any] | None, now: datetime) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,7 +88,8 @@ def _announced(found: configuration.Config) -> int | None:
     neighbours = document.get("neighbours") if document else None
     if not isinstance(neighbours, list):
         return None
-    return sum(int(one.get("announced", 0)) for one in neighbours)
+    gone = {"ended", "unfit", "proposed"}
+    return sum(int(count) for one in neighbours for phase, count in one["rules"].items() if phase not in gone)
 
 
 def _until(claim: Any) -> bool:
@@ -155,20 +157,21 @@ def kill(
         raise typer.Exit(REFUSED)
 
 
-def speaker(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+def speaker(
+    state: Annotated[Path, typer.Option(help="The state directory, known even where the configuration can't be read")],
+    config: ConfigPath = configuration.DEFAULT_PATH,
+) -> None:
     """The speaker; ExaBGP starts it, and talks to it over standard input and output."""
     from speaker.main import run as run_speaker
+    from speaker.settings import Settings
     from stopbank import wiring
 
-    def load() -> Any:
-        parsed = (
-            configuration.load(config)
-            if config.exists()
-            else configuration.parse("", "defaults", configuration.environment())
-        )
-        return wiring.speaker(parsed)
+    def load() -> Settings:
+        if config == configuration.DEFAULT_PATH and not config.exists():
+            return wiring.speaker(configuration.parse("", "defaults", configuration.environment()))
+        return wiring.speaker(configuration.load(config))
 
-    run_speaker(load)
+    run_speaker(load, state)
 
 
 def intake(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
@@ -182,6 +185,16 @@ def intake(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
             run_intake(wiring.intake(found), store.zones)
         except OSError as error:
             fail(f"intake: {found.intake.listen}:{found.intake.port}: {error.strerror}")
+
+
+def worker(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """Tells webhook and syslog what happened."""
+    from stopbank import opened, wiring
+    from worker.main import run as run_worker
+
+    found = loaded(config)
+    with opened.store(found) as store:
+        run_worker(wiring.worker(found), store)
 
 
 def web(config: ConfigPath = configuration.DEFAULT_PATH) -> None:

@@ -1,12 +1,14 @@
 """`stopbank sensor …` and `stopbank analyze`: watching packets, and letting those who do in."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from rules.errors import Refused
+from rules.errors import Problem, Refused
+from rules.match import parse_prefix
 from stopbank import config as configuration
-from stopbank.commands.machine import ConfigPath, loaded
+from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, refuse, show
 
 app = typer.Typer(help="Sensors: watch packets, report attacks.", no_args_is_help=True)
@@ -82,3 +84,86 @@ def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     found = Registry(wiring.intake(loaded(config)).directory).sensors()
     lines = [f"{one.name}  zones {' '.join(one.zones)}  certificate until {one.not_after:%Y-%m-%d}" for one in found]
     show(None, False, "\n".join(lines) or "no sensors enrolled")
+
+
+@app.command()
+def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+    """Watches this machine's interfaces until SIGTERM; needs CAP_NET_RAW, and no network to detect."""
+    from sensors import live
+    from stopbank import wiring
+
+    found = loaded(config)
+    try:
+        live.run(wiring.sensor(found, ()), wiring.link(found))
+    except Refused as error:
+        refuse(error, code=2)
+    except PermissionError:
+        fail("packet sockets need CAP_NET_RAW: run this as root or by its systemd unit")
+    except OSError as error:
+        fail(f"{error.filename or 'sensor'}: {error.strerror}")
+
+
+def enforce(
+    hosted: Annotated[bool, typer.Option("--hosted", hidden=True, help="Started by ExaBGP")] = False,
+    config: ConfigPath = configuration.DEFAULT_PATH,
+) -> None:
+    """FlowSpec from named speakers into nftables, on a Linux router or host; needs CAP_NET_ADMIN."""
+    from sensors import enforce as enforcing
+    from stopbank import wiring
+
+    where = ("--config", str(config.resolve())) if config.exists() else ()
+    try:
+        settings = wiring.enforce(loaded(config), (*wiring.program(), "enforce", "--hosted", *where))
+        if hosted:
+            enforcing.run(settings)
+        else:
+            enforcing.serve(settings)
+    except Refused as error:
+        refuse(error, code=2)
+    except OSError as error:
+        fail(f"{error.filename or 'enforce'}: {error.strerror}")
+
+
+def analyze(
+    capture: Annotated[Path, typer.Argument(help="A pcap or pcapng file; `-` reads standard input")],
+    zone: Annotated[
+        list[str] | None, typer.Option(help="A protected prefix; without any, every destination counts")
+    ] = None,
+    pps: Annotated[
+        float | None, typer.Option(min=1, help="The packet rate of one host that counts as an attack")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a capture shows: attacks, their vectors, and the rules that would help. Announces nothing."""
+    from sensors import analyze as analysis
+
+    problems: list[Problem] = []
+    prefixes = []
+    for one in zone or ():
+        try:
+            prefixes.append(parse_prefix("zone", one))
+        except Refused as error:
+            problems += error.problems
+    try:
+        if problems:
+            raise Refused.all(problems)
+        report = analysis.run(capture, tuple(prefixes), pps)
+    except Refused as error:
+        refuse(error, as_json, code=2)
+    show(report.to_json(), as_json, _readable(report.to_json()))
+
+
+def _readable(report: dict[str, Any]) -> str:
+    lines = [f"{report['capture']}: {report['packets']:,} packets in {report['duration_s']:.3f} s"]
+    for one in report["incidents"]:
+        lines.append(
+            f"{one['target']}: {one['vector']}, {one['packets']:,} packets, peak {one['peak_pps']:,.0f} pps "
+            f"{one['peak_bps'] / 1e6:,.1f} Mbit/s, {one['sources']:,} sources"
+        )
+        lines += [f"    {_share(rule)}  {rule['flowspec']}" for rule in one["rules"]]
+    return "\n".join(lines if report["incidents"] else [*lines, "no attack found"])
+
+
+def _share(rule: dict[str, Any]) -> str:
+    collateral = "unknown" if rule["collateral"] is None else f"{rule['collateral']:.1%}"
+    return f"covers {rule['coverage']:.1%}, collateral {collateral}"

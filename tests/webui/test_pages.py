@@ -88,7 +88,7 @@ def test_an_ended_rule_that_a_router_still_holds_is_shown_there(client: FlaskCli
 
 
 def test_incidents_sessions_and_sensors_are_shown(client: FlaskClient, store: Store, tmp_path: Path) -> None:
-    neighbours = [{"name": "edge1", "address": "192.0.2.1", "state": "up", "families": ["ipv4 flow"], "announced": 3}]
+    neighbours = [{"name": "edge1", "up": True, "families": ["ipv4 flow"], "rules": {"active": 3}}]
     write_status(tmp_path, neighbours=neighbours)
     store.save_incident(
         IncidentRecord(
