@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from rules.findings import Finding, error, warning
+from rules.guard_active import ActiveRules
 from rules.guard_reach import subject, zones_of
 from rules.guard_values import Request, Surroundings
 from rules.rule import FlowSpec
@@ -38,7 +39,7 @@ def _lifetime(request: Request, surroundings: Surroundings) -> Iterator[Finding]
 
 def _budgets(request: Request, surroundings: Surroundings, zones: list[Zone]) -> Iterator[Finding]:
     active, limits = surroundings.active, surroundings.limits
-    if surroundings.recent >= limits.per_minute:
+    if surroundings.recent >= limits.per_minute and not _is_held(request, active):
         reason = f"announcements in the last minute; the limit is {limits.per_minute}"
         yield error("guard.budget.minute", "rule", surroundings.recent, reason, "wait a minute")
     # A rule that takes another's place needs no room of its own.
@@ -53,6 +54,12 @@ def _budgets(request: Request, surroundings: Surroundings, zones: list[Zone]) ->
         in_zone = freed_automatic and freed is not None and freed.zone == zone.name
         count = active.count_automatic(zone.name) - in_zone
         yield from _budget("zone", count, zone.automatic_rules, f"active automatic rules of zone {zone.name}")
+
+
+def _is_held(request: Request, active: ActiveRules) -> bool:
+    """Whether the request only looks again at a rule that is wanted as it is: no new announcement."""
+    held = active.get(request.rule.id) if request.replaces == request.rule.id else None
+    return held is not None and held.rule == request.rule
 
 
 def _budget(kind: str, count: int, limit: int, what: str) -> Iterator[Finding]:

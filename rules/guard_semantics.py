@@ -50,6 +50,10 @@ def _sets(match: Match) -> Iterator[Finding]:
             reason = "matches every value, so it only looks like a condition"
             fix = f"leave {component.keyword} out, or narrow it"
             yield error("guard.semantics.universal", component.keyword, _text(match, component), reason, fix)
+        elif isinstance(value, Bitmask) and not all(test.mask for test in value.tests()):
+            reason = "one of the tests names no flag, so it always gives the same answer"
+            fix = "leave it out; for packets without a flag, test each: !fin&!syn&!rst&!ack"
+            yield error("guard.semantics.no-flag", component.keyword, _text(match, component), reason, fix)
 
 
 def _emptiness(component: Component, value: object, family: Family) -> str | None:

@@ -388,6 +388,7 @@ V6 = "destination 2001:db8:1::7/128; "
         (HOST + "protocol >=0;", "guard.semantics.universal", Severity.ERROR),
         (HOST + "protocol =tcp; tcp-flags [ syn !syn ];", "guard.semantics.universal", Severity.ERROR),
         (HOST + "fragment [ is-fragment !is-fragment ];", "guard.semantics.universal", Severity.ERROR),
+        (HOST + "protocol =tcp; tcp-flags [ syn 0x0 ];", "guard.semantics.no-flag", Severity.ERROR),
         (HOST + "protocol =tcp; tcp-flags syn; fragment is-fragment&!last-fragment;",
          "guard.semantics.fragment-transport", Severity.ERROR),
         (HOST + "protocol =udp; packet-length =19;", "guard.length.range", Severity.ERROR),
@@ -559,6 +560,12 @@ def test_replacing_a_rule_needs_no_room() -> None:
     request = Request(one.rule, "operator", Origin.SENSOR, 600, is_operator=True, collateral=0.0, replaces=one.id)
     assert not errors_of(request, world)
     assert "guard.budget.total" in errors_of(replace(request, replaces=None), world)
+
+
+def test_looking_again_at_a_held_rule_is_no_announcement() -> None:
+    world = replace(world_with(DNS), recent=600)
+    assert say(DNS, world, replaces=parse(DNS).id) == {}
+    assert say(DNS_LIMITED, world, replaces=parse(DNS).id)["guard.budget.minute"].is_error
 
 
 def test_automatic_rules_are_held_to_the_collateral_of_the_zone() -> None:
