@@ -60,6 +60,8 @@ class Link:
         self._counts: Counter[str] = Counter()
         self._outgoing = Outgoing(settings.directory / "spool", settings.spool_bytes, self._counts)
         self._queue: deque[Detection] = deque()
+        self._collecting = 0
+        """Between queue and spool: counted twice for a moment, never missed."""
         self._guard = threading.Lock()
         self._trouble = ""
         self._connected = False
@@ -98,7 +100,9 @@ class Link:
     def status(self) -> LinkStatus:
         """A snapshot."""
         counts = dict(self._counts) | {"dropped": self._counts["dropped"] + self._outgoing.dropped}
-        return LinkStatus(self._connected, len(self._outgoing) + len(self._queue), counts, self._trouble)
+        with self._guard:
+            waiting = len(self._queue) + self._collecting
+        return LinkStatus(self._connected, waiting + len(self._outgoing), counts, self._trouble)
 
     # ------------------------------------------------------------------------------------------------- the link's own
 
@@ -130,8 +134,10 @@ class Link:
     def _collect(self) -> None:
         with self._guard:
             detections, self._queue = self._queue, deque()
+            self._collecting = len(detections)
         for detection in detections:
             self._outgoing.keep(detection)
+        self._collecting = 0
         self._unsynced.set()
         self._wake.set()
 

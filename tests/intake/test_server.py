@@ -101,9 +101,8 @@ def test_who_sends_nothing_but_garbage_is_cut_off(intake: RunningIntake, identit
 
 
 def test_an_oversized_message_ends_the_link(intake: RunningIntake, identity: Identity) -> None:
-    with raw_link(intake, identity) as websocket, pytest.raises(ConnectionClosed) as caught:
+    with raw_link(intake, identity) as websocket, pytest.raises(ConnectionClosed):
         _ask(websocket, b" " * (intake.settings.limits.frame_bytes + 1))
-    assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
     wait_until(lambda: intake.refusals(Reason.OVERSIZED) == 1)
 
 
