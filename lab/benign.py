@@ -85,7 +85,7 @@ def _part(share: Share, target: Network, family: Family, numbers: Numbers, rando
     if share.name == "https":
         flows.lengths[:] = np.where(_carries_data(flows), flows.lengths, TCP.itemsize)
     protocol = 58 if share.name == "ping" and family is Family.IPV6 else share.protocol
-    block, lengths, start = blank(family, flows.lengths)
+    block, lengths, start = blank(family, flows.lengths, width=100)
     write_ip(block, lengths, family, protocol, flows.sources, hosts(target, count, random), numbers, 57)
     share.make(block, start, flows)
     return Frames(block, lengths)

@@ -93,11 +93,13 @@ def write_pcap(path: Path, frames: Frames, begin_seconds: int = 1_700_000_000, s
         file.write(body.data)
 
 
-def blank(family: Family, payload_lengths: Numbers, fragments: bool = False) -> tuple[Bytes, Numbers, int]:
-    """A zeroed block for these IP payloads, its frame lengths, and the column where the payload starts."""
+def blank(
+    family: Family, payload_lengths: Numbers, fragments: bool = False, width: int = 60
+) -> tuple[Bytes, Numbers, int]:
+    """A zeroed block for these IP payloads, `width` bytes or more and even, its frame lengths, the payload's column."""
     start = ETHERNET_BYTES + IP_BYTES[family] + (8 if fragments and family is Family.IPV6 else 0)
     lengths = payload_lengths + start
-    return np.zeros((len(lengths), max(60, int(lengths.max()))), np.uint8), lengths, start
+    return np.zeros((len(lengths), max(width, int(lengths.max()) + 1 & ~1)), np.uint8), lengths, start
 
 
 def write_ip(

@@ -179,4 +179,7 @@ def _address_family(family: SessionFamily, name: str, sessions: tuple[Session, .
             lines.append(f"  neighbor {session.peer_address} activate")
             if "unicast" in name:
                 lines.append(f"  neighbor {session.peer_address} route-map BLACKHOLES in")
+            else:
+                # Without it bgpd hands rules to zebra's policy routing, and zebra 8.4 dies of the second one.
+                lines.append("  local-install lo")
     return [*lines, " exit-address-family"] if len(lines) > 1 else []
