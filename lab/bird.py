@@ -92,6 +92,7 @@ def _protocol(session: Session, validate: bool) -> str:
         f"neighbor {session.peer_address} port {session.port} as {session.peer_as};",
         f"multihop {session.gtsm_hops or 1};" if session.gtsm_hops or not session.is_internal else "multihop;",
         f"hold time {session.hold_time_seconds};",
+        "strict bind yes;",  # other BGP speakers may listen on other addresses of the namespace
         "connect delay time 1; connect retry time 2; error wait time 1,3;",
     ]
     if session.gtsm_hops:
