@@ -14,7 +14,7 @@ from typing import Any
 
 from rules.components import Numeric, Spans, intersection, merged
 from rules.match import FRAGMENT_BITS, MAXIMUM, Component, Family, Match, OffsetPrefix, Prefix
-from rules.region import region
+from rules.region import Region, region
 
 Expression = dict[str, Any]
 """One statement or expression in libnftables' JSON."""
@@ -34,15 +34,16 @@ def alternatives(match: Match, with_destination: bool) -> tuple[Tests, ...]:
 
     Leave the destination out where a map lookup has already settled it.
     """
-    if region(match).is_empty:
+    held = region(match)
+    if held.is_empty:
         return ()
     fixed: list[Expression] = []
     try:
         fixed += _prefix_tests(match, with_destination)
-        fixed += _protocol_tests(match)
+        fixed += _protocol_tests(match, held)
         fixed += _numeric_tests(match)
         fixed += _flag_tests(match)
-        choices = product(_port_choices(match), _fragment_choices(match))
+        choices = product(_port_choices(match), _fragment_choices(held))
     except _NeverMatches:
         return ()
     return tuple((*fragment, *fixed, *port) for port, fragment in choices)
@@ -76,11 +77,10 @@ def _prefix_test(left: Expression, prefix: Prefix) -> Iterator[Expression]:
 # --------------------------------------------------------------------------------------------------------- protocol
 
 
-def _protocol_tests(match: Match) -> Iterator[Expression]:
+def _protocol_tests(match: Match, held: Region) -> Iterator[Expression]:
     """The protocols asked for, less those that cannot have the other fields asked for."""
-    spans = region(match).protocols
-    if match.protocol is not None or spans != ((0, 255),):
-        yield _within({"meta": {"key": "l4proto"}}, spans)
+    if match.protocol is not None or held.protocols != ((0, 255),):
+        yield _within({"meta": {"key": "l4proto"}}, held.protocols)
 
 
 # ---------------------------------------------------------------------------------------------------------- numbers
@@ -140,13 +140,12 @@ def _flag_tests(match: Match) -> Iterator[Expression]:
         yield _one_of(left, sorted(meaning.accepted))
 
 
-def _fragment_choices(match: Match) -> tuple[Tests, ...]:
+def _fragment_choices(held: Region) -> tuple[Tests, ...]:
     """Also where no fragment is asked about: the kernel takes the first bytes of a later fragment for a transport
     header (its fast path for payloads doesn't look at the offset), so rules on ports, ICMP and flags exclude those."""
-    accepted = region(match).fragments
-    if match.ip_family is Family.IPV4:
-        return (_fragment_v4(accepted),)
-    return tuple(_fragment_v6(accepted))
+    if held.family is Family.IPV4:
+        return (_fragment_v4(held.fragments),)
+    return tuple(_fragment_v6(held.fragments))
 
 
 def _fragment_v4(values: frozenset[int]) -> Tests:
