@@ -7,6 +7,7 @@ import typer
 from rules.errors import Refused
 from stopbank.commands import keep, machine, operate, processes, sensors, zones
 from stopbank.commands import rules as rules_commands
+from stopbank.logs import to_stderr
 from stopbank.terminal import REFUSED, warn
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ __all__ = ["app", "main", "operate"]
 
 def main() -> None:
     """Entry point; what no command dealt with itself ends in clear lines, not in a traceback."""
+    to_stderr()
     try:
         app()
     except Refused as error:
