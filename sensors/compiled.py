@@ -6,6 +6,7 @@ named by what the kernel's sources hold.
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ def _digest() -> str:
 
 
 _config: Any = numba.config
+_beside = Path(__file__).parent / "__pycache__"
+if not _config.CACHE_DIR and os.access(_beside if _beside.is_dir() else _beside.parent, os.W_OK):
+    _config.CACHE_DIR = str(_beside)
 if _config.CACHE_DIR and not _config.CACHE_DIR.endswith(_digest()):
     _config.CACHE_DIR = str(Path(_config.CACHE_DIR) / f"stopbank-{_digest()}")
 

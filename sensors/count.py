@@ -69,7 +69,7 @@ def moment(state, stamp):
 
 
 @kernel
-def _zone(prefixes, high, low):
+def zone_of(prefixes, high, low):
     """The zone of an address, -1 outside all of them."""
     above = np.int64(len(prefixes))
     if above == 0:
@@ -169,7 +169,7 @@ def _row(index, rows, state, prefixes, high, low, now):
     for slot in range(base, base + WAYS):
         if index[slot, 1] == low and index[slot, 0] == high and index[slot, 2] != 0:
             return np.int64(index[slot, 2]) - 1
-    zone = _zone(prefixes, high, low)
+    zone = zone_of(prefixes, high, low)
     if zone < 0:
         return zone
     return _new_row(index, rows, state, base, high, low, zone, now)
@@ -249,27 +249,28 @@ def _pack(a, b, c, d):
 
 @inlined
 def record(index, rows, ring, normal, state, prefixes, reflectors,
-           buffer, start, end, wire, now, link, weight, segments, header):  # fmt: skip
-    """Counts one record at analysis time `now`. `segments` packets with `header` bytes of headers each were merged
-    into it (1 without offload), and each stands for `weight` packets of a sampled stream."""
+           buffer, start, end, wire, now, link, weight, merged):  # fmt: skip
+    """Counts one record at analysis time `now`, which stands for `weight` packets of a sampled stream. `merged` is what
+    offloading (GRO, TSO) says: the payload of each of the packets that this one was made from, 0 without."""
     if state[STARTED] == 0 or now > state[CLOCK]:
         state[CLOCK], state[STARTED] = now, 1
-    packets = weight * segments
-    state[T_PACKETS] += packets
     state[T_RECORDS] += 1
     at, tagged = network(buffer, start, end, link)
     if tagged:
-        state[T_VLAN] += packets
-    verdict, marks, sh, sl, dh, dl, protocol, length, ttl, class_, fragment, sport, dport, flags, itype, icode = parse(
-        buffer, at, end, wire - (at - start)
+        state[T_VLAN] += weight
+    verdict, marks, sh, sl, dh, dl, protocol, length, ttl, class_, fragment, sport, dport, flags, itype, icode, head = (
+        parse(buffer, at, end, wire - (at - start))
     )
     if verdict != COUNTED:
-        state[T_NOT_IP if verdict == NOT_IP else T_TRUNCATED if verdict == TRUNCATED else T_MALFORMED] += packets
+        state[T_PACKETS] += weight
+        state[T_NOT_IP if verdict == NOT_IP else T_TRUNCATED if verdict == TRUNCATED else T_MALFORMED] += weight
         return
-    size = length * weight
-    if segments > 1:
-        size = (length + (segments - 1) * max(0, header - (at - start))) * weight
-        length = size // packets
+    packets, size = weight, length * weight
+    if merged > 0 and length > head + merged:
+        pieces = (length - head + merged - 1) // merged
+        packets, size = weight * pieces, weight * (length + (pieces - 1) * head)
+        length = head + merged
+    state[T_PACKETS] += packets
     state[T_BYTES] += size
     if marks & IS_IPV6:
         state[T_IPV6] += packets
@@ -280,7 +281,7 @@ def record(index, rows, ring, normal, state, prefixes, reflectors,
         rows[row, LAST_SEEN] = now
     elif row == -2:
         state[T_OVERFLOW] += packets
-    elif state[KEEP_OUTGOING] == 0 or _zone(prefixes, sh, sl) < 0:
+    elif state[KEEP_OUTGOING] == 0 or zone_of(prefixes, sh, sl) < 0:
         state[T_UNPROTECTED] += packets
         return
     else:

@@ -7,10 +7,12 @@ Who feeds the tables calls `tick`; detections go to a callback at once. Reads no
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
+from rules.match import Network
 from rules.traffic import Detection, State, Vantage
 from rules.zone import Metric, Zone
 from sensors import judge, tables, walk
@@ -55,9 +57,9 @@ class Engine:
         sizes = memory or Memory()
         self._emit, self._sensor, self._vantage = emit, sensor, vantage
         self._judging, self._floor = judging, floor
-        self._names = tuple(zone.name for zone in zones) or (NO_ZONE,)
+        self._names = (*(zone.name for zone in zones), NO_ZONE)
         self.tables = tables.make(
-            [(prefix, number) for number, zone in enumerate(zones) for prefix in zone.prefixes],
+            _protected(zones),
             rows=sizes.hosts,
             ring=sizes.recent_packets,
             normal=sizes.normal_packets,
@@ -71,7 +73,6 @@ class Engine:
             settings.minimum_packets,
             long_only=judging,
         )
-        self._peak_window = LONG if judging else MIDDLE
         self._detector = Detector(settings)
         self._started, self._short = 0, False
         self._waiting: deque[tuple[int, State]] = deque()
@@ -80,6 +81,15 @@ class Engine:
         self.suspicions = 0
         """Limits crossed in one window only."""
         self.least_packets = float(self._measures.limits.min())
+
+    def protect(self, zones: Sequence[Zone]) -> None:
+        """Other zones from now on. Attacks under way go on; those on hosts that no zone has any more end by
+        themselves."""
+        prefixes = tables.prefix_table(_protected(zones))
+        self.tables = replace(self.tables, prefixes=prefixes)
+        self._names = (*(zone.name for zone in zones), NO_ZONE)
+        walk.rezone(self.tables.rows, self.tables.used, prefixes, len(zones))
+        self._windows.measure(zone_measures(zones))
 
     @property
     def busy(self) -> bool:
@@ -122,7 +132,8 @@ class Engine:
         # A capture's first second is no second yet: what a burst would have been, had it lasted, is no peak.
         partial = self._judging and not self._short
         whole = min(1.0, readings.long_seconds / self._settings.long_seconds) if partial else 1.0
-        attack.measured(readings.rates[window][number], readings.rates[self._peak_window][number] * whole, severity)
+        now_rates = readings.rates[window][number]
+        attack.measured(now_rates, readings.rates[LONG][number] * whole if self._judging else now_rates, severity)
         attack.packets = int(self.tables.rows[row, Column.PACKETS] - attack.before[Column.PACKETS])
         if track and track.last_hot == now:
             attack.last_ns = self.tables.clock_ns
@@ -217,6 +228,10 @@ class Engine:
             self._speak(seen)
 
 
+def _protected(zones: Sequence[Zone]) -> list[tuple[Network, int]]:
+    return [(prefix, number) for number, zone in enumerate(zones) for prefix in zone.prefixes]
+
+
 def zone_measures(zones: Sequence[Zone]) -> Measures:
     """The limits of the zones, one measure for each metric."""
     metrics = tuple(Metric)
@@ -224,7 +239,8 @@ def zone_measures(zones: Sequence[Zone]) -> Measures:
     for number, metric in enumerate(metrics):
         for column in METRIC_COLUMNS[metric]:
             sums[column, number] = 8 if column in (Column.BYTES, Column.UDP_BYTES) else 1
-    limits = np.full((max(len(zones), 1), len(metrics)), np.inf)
+    # The last line is for hosts outside every zone: no limit is theirs.
+    limits = np.full((len(zones) + 1, len(metrics)), np.inf)
     for number, zone in enumerate(zones):
         for metric, limit in zone.limits:
             limits[number, metrics.index(metric)] = limit

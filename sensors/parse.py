@@ -148,7 +148,7 @@ _NOTHING = np.uint64(0)
 
 @inlined
 def _refused(verdict):
-    return verdict, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    return verdict, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 
 @inlined
@@ -165,6 +165,14 @@ def _transport(buffer, at, end, protocol, later):
     if (protocol == 1 or protocol == 58) and at + 2 <= end:
         return HAS_ICMP, 0, 0, 0, np.int64(buffer[at]), np.int64(buffer[at + 1])
     return 0, 0, 0, 0, 0, 0
+
+
+@inlined
+def _header_length(buffer, at, end, protocol):
+    """Of the transport header, in bytes: what every packet of a merged one has."""
+    if protocol == 6:
+        return (np.int64(buffer[at + 12]) >> 4) * 4 if at + 13 <= end else np.int64(20)
+    return np.int64(8)
 
 
 @inlined
@@ -196,7 +204,7 @@ def _ipv4(buffer, at, end, wire):
         np.uint64(0), np.uint64(MAPPED) | np.uint64(be32(buffer, at + 12)),
         np.uint64(0), np.uint64(MAPPED) | np.uint64(be32(buffer, at + 16)),
         protocol, length, np.int64(buffer[at + 8]), np.int64(buffer[at + 1]), fragment,
-        sport, dport, flags, itype, icode,
+        sport, dport, flags, itype, icode, header + _header_length(buffer, at + header, transport, protocol),
     )  # fmt: skip
 
 
@@ -244,7 +252,7 @@ def _ipv6(buffer, at, end, wire):
         COUNTED, marks | IS_IPV6,
         be64(buffer, at + 8), be64(buffer, at + 16), be64(buffer, at + 24), be64(buffer, at + 32),
         protocol, length, np.int64(buffer[at + 7]), class_, fragment,
-        sport, dport, flags, itype, icode,
+        sport, dport, flags, itype, icode, upper - at + _header_length(buffer, upper, transport, protocol),
     )  # fmt: skip
 
 

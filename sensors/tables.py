@@ -112,8 +112,6 @@ def make(
 ) -> Tables:
     """Empty tables; `protected` gives each prefix the number of its zone, the most specific wins. Sizes are powers of
     two."""
-    spans = intervals(protected)
-    prefixes = [(first >> 64, first & _LOW, last >> 64, last & _LOW, zone) for first, last, zone in spans]
     reflectors = np.zeros(65_536, np.uint8)
     reflectors[list(AMPLIFICATION_SERVICES)] = 1
     state = np.zeros(TOTALS_AT + TOTALS, np.int64)
@@ -124,9 +122,16 @@ def make(
         ring=np.zeros((ring, WORDS), np.uint64),
         normal=np.zeros((normal, WORDS), np.uint64),
         state=state,
-        prefixes=np.array(prefixes, np.uint64).reshape(-1, 5),
+        prefixes=prefix_table(protected),
         reflectors=reflectors,
     )
+
+
+def prefix_table(protected: Iterable[tuple[Network, int]]) -> UNSIGNED:
+    """What `Tables.prefixes` holds."""
+    spans = intervals(protected)
+    lines = [(first >> 64, first & _LOW, last >> 64, last & _LOW, zone) for first, last, zone in spans]
+    return np.array(lines, np.uint64).reshape(-1, 5)
 
 
 def _entries(words: UNSIGNED, written: int) -> ANY:

@@ -1,7 +1,7 @@
 """The walkers: from where records stand to the kernel.
 
-They differ only in where a record's bytes, time and weight are: a capture file's buffer, a batch with columns, a block of
-the kernel's packet ring.
+They differ only in where a record's bytes, time and weight are: a capture file's buffer, a batch with columns, a
+block of the kernel's packet ring.
 """
 
 # mypy: disable-error-code="no-untyped-def,operator"
@@ -9,9 +9,9 @@ the kernel's packet ring.
 import numpy as np
 
 from sensors.compiled import inlined, kernel
-from sensors.count import T_VLAN, moment, record
+from sensors.count import T_VLAN, moment, record, zone_of
 from sensors.parse import ETHERNET
-from sensors.tables import NEXT_TIME, Tables
+from sensors.tables import KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144
 """libpcap's own limit; a larger record length means a damaged file."""
@@ -33,24 +33,9 @@ def batch(index, rows, ring, normal, state, prefixes, reflectors,
             return np.int64(number)
         start = min(max(np.int64(offsets[number]), 0), limit)
         end = min(start + max(np.int64(lengths[number]), 0), limit)
-        record(
-            index,
-            rows,
-            ring,
-            normal,
-            state,
-            prefixes,
-            reflectors,
-            buffer,
-            start,
-            end,
-            np.int64(wires[number]),
-            now,
-            link,
-            np.int64(weights[number]),
-            1,
-            0,
-        )
+        wire, weight = np.int64(wires[number]), np.int64(weights[number])
+        record(index, rows, ring, normal, state, prefixes, reflectors,
+               buffer, start, end, wire, now, link, weight, 0)  # fmt: skip
     return np.int64(len(offsets))
 
 
@@ -79,24 +64,8 @@ def pcap(index, rows, ring, normal, state, prefixes, reflectors,
         if now >= until:
             state[NEXT_TIME] = now
             return at, REACHED
-        record(
-            index,
-            rows,
-            ring,
-            normal,
-            state,
-            prefixes,
-            reflectors,
-            buffer,
-            at + 16,
-            at + 16 + length,
-            wire,
-            now,
-            link,
-            weight,
-            1,
-            0,
-        )
+        record(index, rows, ring, normal, state, prefixes, reflectors,
+               buffer, at + 16, at + 16 + length, wire, now, link, weight, 0)  # fmt: skip
         at += 16 + length
     return at, MORE
 
@@ -122,41 +91,31 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
         length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
         start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
         end = min(start + length, stop)
-        segments, header = np.int64(1), np.int64(0)
-        if with_virtio and start - VIRTIO_NET_HEADER > at and start <= stop:
-            virtio = start - VIRTIO_NET_HEADER
+        merged = np.int64(0)
+        virtio = start - VIRTIO_NET_HEADER
+        if with_virtio and at < virtio and start <= stop and buffer[virtio + 1]:
+            # Its header length is a hint only: the kernel puts there how much lies in one piece.
             merged = np.int64(buffer[virtio + 4]) | np.int64(buffer[virtio + 5]) << 8
-            header = np.int64(buffer[virtio + 2]) | np.int64(buffer[virtio + 3]) << 8
-            if buffer[virtio + 1] and merged and wire > header:
-                segments = (wire - header + merged - 1) // merged
         if keep_outgoing or buffer[at + 58] != _OUTGOING:
             now = moment(state, seconds * 1_000_000_000 + nanoseconds)
-            record(
-                index,
-                rows,
-                ring,
-                normal,
-                state,
-                prefixes,
-                reflectors,
-                buffer,
-                start,
-                max(start, end),
-                wire,
-                now,
-                link,
-                weight,
-                segments,
-                header,
-            )
+            record(index, rows, ring, normal, state, prefixes, reflectors,
+                   buffer, start, max(start, end), wire, now, link, weight, merged)  # fmt: skip
             if buffer[at + 20] & 0x10:  # TP_STATUS_VLAN_VALID: the card or the kernel took the tag out
-                state[T_VLAN] += weight * segments
+                state[T_VLAN] += weight
         read += 1
         step = _u32(buffer, at, False)
         if step <= 0:
             break
         at += step
     return read
+
+
+@kernel
+def rezone(rows, used, prefixes, nowhere):
+    """Gives every row in use the zone that its host has now; `nowhere` where it has none any more."""
+    for row in range(used):
+        zone = zone_of(prefixes, np.uint64(rows[row, KEY_HIGH]), np.uint64(rows[row, KEY_LOW]))
+        rows[row, ZONE] = zone if zone >= 0 else nowhere
 
 
 def warm_up(tables: Tables) -> None:
@@ -166,3 +125,4 @@ def warm_up(tables: Tables) -> None:
     batch(*tables.arrays, np.frombuffer(bytes(64), np.uint8), none, none, none, none, none, ETHERNET, 0, NEVER)
     pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
     ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
+    rezone(tables.rows, 0, tables.prefixes, 0)

@@ -65,15 +65,21 @@ class Windows:
     ) -> None:
         """`seconds`: nominal lengths, shortest first; `minimum`: packets that a window must hold at the limit;
         `long_only`: judge every limit in the long window."""
-        self._tables, self._measures, self._minimum = tables, measures, minimum
+        self._tables, self._minimum = tables, minimum
         self._lengths = tuple(int(length * 1e9) for length in seconds)
         self._coarse_ns = max(1, self._lengths[MIDDLE] // 2)
         self._fine: deque[tuple[int, NDArray[np.int64]]] = deque()
         self._coarse: deque[tuple[int, NDArray[np.int64]]] = deque()
         self._spare: list[NDArray[np.int64]] = []
-        self._choice = np.full(measures.limits.shape, LONG) if long_only else self._choose(seconds)
+        self._seconds, self._long_only = seconds, long_only
         self.baseline = np.zeros((len(tables.rows), COLUMNS), np.float32)
         """What each host usually gets, per second: a slow average that stands still during an attack."""
+        self.measure(measures)
+
+    def measure(self, measures: Measures) -> None:
+        """Takes other limits, from the next tick on."""
+        self._measures = measures
+        self._choice = np.full(measures.limits.shape, LONG) if self._long_only else self._choose(self._seconds)
         counted_in_packets = measures.sums[Column.BYTES] + measures.sums[Column.UDP_BYTES] == 0
         limits = measures.limits.min(axis=0)
         self._least_packets = float(limits[counted_in_packets].min(initial=np.inf))

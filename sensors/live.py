@@ -1,0 +1,72 @@
+"""The sensor process: settings in, a running sensor with its link to the intake, until it is told to stop.
+
+Imports nothing that compiles before it is known where compiled code is kept.
+"""
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sensors.settings import SensorSettings
+
+if TYPE_CHECKING:
+    from rules.zone import Zone
+    from sensors.link_settings import LinkSettings
+
+log = structlog.get_logger("sensor")
+
+
+def run(
+    settings: SensorSettings, link_settings: "LinkSettings | None" = None, stop: threading.Event | None = None
+) -> None:
+    """Captures and detects until SIGTERM, SIGINT or `stop`. Without link settings detections are only logged. Raises
+    `Refused` when an interface can't be captured."""
+    use_kernel_cache(settings.kernel_cache)
+    from sensors.link import Link
+    from sensors.loop import Sensor
+    from sensors.metrics import serve
+
+    stop = stop or threading.Event()
+    sensors: list[Sensor] = []
+
+    def protect(zones: "tuple[Zone, ...]") -> None:
+        for sensor in sensors:
+            sensor.protect(zones)
+
+    def statistics() -> Any:
+        return sensors[0].statistics()
+
+    link = Link(link_settings, protect, statistics) if link_settings else None
+    sensor = Sensor(settings, link.send if link else lambda detection: True)
+    sensors.append(sensor)
+    if settings.metrics_port is not None:
+        sensor.collector = serve(settings.metrics_address, settings.metrics_port)
+    _stop_on_signals(stop)
+    if link:
+        link.start()
+    log.info("sensor runs", interfaces=settings.capture.interfaces, zones=len(settings.zones))
+    try:
+        sensor.run(stop)
+    finally:
+        if link:
+            link.stop()
+
+
+def use_kernel_cache(directory: Path | None) -> None:
+    """Where compiled code is kept; must be called before any part of the kernel is imported."""
+    if directory is None:
+        return
+    import numba
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config: Any = numba.config
+    config.CACHE_DIR = str(directory)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())

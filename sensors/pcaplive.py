@@ -1,0 +1,79 @@
+"""One interface as a source, through libpcap: slower than the ring, for places where the ring is not to be had.
+
+pcapy's blocking mode doesn't return on a silent link whatever its timeout says, so the handle never blocks and `wait`
+polls.
+"""
+
+import select
+
+import numpy as np
+import pcapy
+
+from rules.errors import Refused
+from sensors import walk
+from sensors.parse import LINK_TYPES
+from sensors.settings import Capturing
+from sensors.source import Fed, Losses
+from sensors.tables import Tables
+
+_BATCH = 4096
+_ROUNDS = 64
+"""Batches in one call of `feed`, so that a flood never keeps the engine from looking at the counters."""
+
+
+class LibpcapInterface:
+    """A live capture by libpcap."""
+
+    live = True
+
+    def __init__(self, interface: str, settings: Capturing) -> None:
+        """Raises `Refused` when libpcap can't capture there."""
+        self._weight = settings.weight
+        try:
+            self._reader = reader = pcapy.create(interface)
+            reader.set_snaplen(settings.snap_bytes)
+            reader.set_promisc(int(settings.promiscuous))
+            reader.set_timeout(settings.retire_milliseconds)
+            reader.set_buffer_size(settings.ring_megabytes << 20)
+            reader.activate()
+            reader.setnonblock(1)
+            if not settings.keep_outgoing:
+                reader.setdirection(pcapy.PCAP_D_IN)
+            if settings.filter:
+                reader.setfilter(settings.filter)
+        except (pcapy.PcapError, pcapy.BPFError) as error:
+            raise Refused("interfaces", interface, f"libpcap can't capture there: {error}") from None
+        self._link = reader.datalink()
+        if self._link not in LINK_TYPES:
+            raise Refused("interfaces", interface, f"has link type {self._link}, which is not supported")
+        self._poll = select.poll()
+        self._poll.register(reader.getfd(), select.POLLIN)
+
+    def feed(self, tables: Tables, until_ns: int) -> Fed:
+        """As `Source.feed`."""
+        for _ in range(_ROUNDS):
+            packets, meta = self._reader.next_batch(_BATCH)
+            columns = np.frombuffer(meta, np.uint32).reshape(-1, 4).astype(np.int64)
+            if not len(columns):
+                break
+            times = columns[:, 0] * 1_000_000_000 + columns[:, 1] * 1000
+            offsets, lengths = np.ascontiguousarray(columns[:, 2]), np.ascontiguousarray(columns[:, 3])
+            weights = np.full(len(columns), self._weight, np.int64)
+            walk.batch(
+                *tables.arrays, np.frombuffer(packets, np.uint8), offsets, lengths, lengths, times, weights,
+                self._link, 0, walk.NEVER,
+            )  # fmt: skip
+        return Fed()
+
+    def wait(self, seconds: float) -> None:
+        """As `Source.wait`."""
+        self._poll.poll(max(0.0, seconds) * 1000)
+
+    def losses(self) -> Losses:
+        """As `Source.losses`."""
+        _, dropped, by_interface = self._reader.stats()
+        return Losses(dropped=dropped + by_interface)
+
+    def close(self) -> None:
+        """As `Source.close`."""
+        self._reader.close()

@@ -1,0 +1,220 @@
+"""Interfaces as a source, through the kernel's packet ring (AF_PACKET with TPACKET_V3, packet(7)).
+
+Packets are read where the kernel put them. Needs CAP_NET_RAW and nothing else. Offloaded super-frames come with a
+virtio-net header that tells what they were made from; VLAN tags that the card took out are reported by the kernel
+beside the frame.
+"""
+
+import ctypes
+import mmap
+import select
+import socket
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pcapy
+import structlog
+
+from rules.errors import Refused
+from sensors import walk
+from sensors.parse import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
+from sensors.settings import Capturing
+from sensors.source import Fed, Losses
+from sensors.tables import Tables
+
+log = structlog.get_logger("ring")
+
+# linux/if_packet.h, asm-generic/socket.h
+_SOL_PACKET, _ETH_P_ALL, _SO_ATTACH_FILTER = 263, 0x0003, 26
+_ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _VNET_HDR, _FANOUT, _IGNORE_OUTGOING = 1, 5, 6, 10, 15, 18, 23
+_MR_PROMISC, _TPACKET_V3, _FANOUT_HASH, _FANOUT_FLAG_DEFRAG = 1, 2, 0, 0x8000
+_BLOCK_BYTES = 1 << 18
+_FRAME_BYTES = 1 << 11
+_STATUS, _STATUS_USER = 8, 1
+
+_ARPHRD = {1: ETHERNET, 772: ETHERNET, 801: IEEE802_11, 803: IEEE802_11_RADIO} | dict.fromkeys(
+    (512, 768, 769, 776, 778, 823, 65534), RAW
+)
+"""Kind of interface (linux/if_arp.h) -> link type: tunnels and point-to-point links hand over bare IP."""
+
+
+def link_type(interface: str) -> int:
+    """What frames of an interface begin with; raises `Refused` when there is no such interface, or of no known kind."""
+    try:
+        kind = int(Path("/sys/class/net", interface, "type").read_text())
+    except (OSError, ValueError):
+        raise Refused("interfaces", interface, "there is no such interface on this machine") from None
+    if kind not in _ARPHRD:
+        raise Refused("interfaces", interface, f"is of kind {kind} (linux/if_arp.h), which is not supported")
+    return _ARPHRD[kind]
+
+
+class Ring:
+    """One interface's ring."""
+
+    def __init__(self, interface: str, settings: Capturing) -> None:
+        """Raises `Refused` when the interface or the filter is unknown, or packets may not be captured."""
+        self.interface, self._settings = interface, settings
+        self._link = link_type(interface)
+        self._blocks = max(4, settings.ring_megabytes * (1 << 20) // _BLOCK_BYTES)
+        self._next = 0
+        self._dropped = self._frozen = 0
+        try:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        except PermissionError:
+            raise Refused("interfaces", interface, "capturing needs CAP_NET_RAW") from None
+        try:
+            self._memory = self._set_up()
+        except OSError as error:
+            self.socket.close()
+            raise Refused("interfaces", interface, f"can't be captured: {error.strerror}") from None
+        except Refused:
+            self.socket.close()
+            raise
+        self._bytes = np.frombuffer(self._memory, np.uint8)
+        self._status = np.frombuffer(self._memory, np.uint32)[_STATUS // 4 :: _BLOCK_BYTES // 4]
+
+    def _set_up(self) -> mmap.mmap:
+        settings, option = self._settings, self.socket.setsockopt
+        option(_SOL_PACKET, _VERSION, _TPACKET_V3)
+        option(_SOL_PACKET, _VNET_HDR, 1)
+        if not settings.keep_outgoing:
+            option(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+        self._attach_filter()
+        frames = self._blocks * _BLOCK_BYTES // _FRAME_BYTES
+        request = (_BLOCK_BYTES, self._blocks, _FRAME_BYTES, frames, settings.retire_milliseconds, 0, 0)
+        option(_SOL_PACKET, _RX_RING, struct.pack("=7I", *request))
+        memory = mmap.mmap(self.socket.fileno(), self._blocks * _BLOCK_BYTES, mmap.MAP_SHARED)
+        # Bound last: packets come only when everything is in place.
+        self.socket.bind((self.interface, _ETH_P_ALL))
+        if settings.promiscuous:
+            index = socket.if_nametoindex(self.interface)
+            option(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8x", index, _MR_PROMISC, 0))
+        if settings.fanout_group is not None:
+            option(_SOL_PACKET, _FANOUT, settings.fanout_group & 0xFFFF | (_FANOUT_HASH | _FANOUT_FLAG_DEFRAG) << 16)
+        return memory
+
+    def _attach_filter(self) -> None:
+        """A classic BPF program that cuts frames to the snap length, and lets only what the filter matches pass."""
+        try:
+            program = pcapy.compile(self._link, self._settings.snap_bytes, self._settings.filter or "", 1, 0xFFFFFFFF)
+        except (pcapy.BPFError, pcapy.PcapError) as error:
+            raise Refused("filter", self._settings.filter or "", f"is no filter libpcap knows: {error}") from None
+        steps = program.get_bpf()
+        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+        # `struct sock_fprog`, with the padding that the machine gives it.
+        pointer = struct.pack("HP", len(steps), ctypes.addressof(code))
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+
+    def feed(self, tables: Tables) -> bool:
+        """Counts every block that the kernel handed over, at most the whole ring; True when there was one."""
+        found = False
+        for _ in range(self._blocks):
+            if not self._status[self._next] & _STATUS_USER:
+                break
+            found = True
+            walk.ring_block(
+                *tables.arrays, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES, self._link,
+                self._settings.weight, True, self._settings.keep_outgoing,
+            )  # fmt: skip
+            self._status[self._next] = 0
+            self._next = (self._next + 1) % self._blocks
+        return found
+
+    def losses(self) -> Losses:
+        """What the kernel dropped; the kernel's counters start anew whenever they are read."""
+        try:
+            _, dropped, frozen = struct.unpack("=3I", self.socket.getsockopt(_SOL_PACKET, _STATISTICS, 12))
+        except OSError:
+            dropped = frozen = 0
+        self._dropped += dropped
+        self._frozen += frozen
+        return Losses(dropped=self._dropped, frozen=self._frozen)
+
+    def close(self) -> None:
+        """Unmaps the ring and closes the socket."""
+        del self._bytes, self._status
+        self._memory.close()
+        self.socket.close()
+
+
+class Rings:
+    """Several interfaces, each with its ring, as one source. An interface that goes away is waited for."""
+
+    live = True
+
+    def __init__(self, settings: Capturing) -> None:
+        """Opens every interface; raises `Refused` for the first that can't be."""
+        self._settings = settings
+        self._rings: list[Ring] = []
+        self._poll = select.poll()
+        self._lost: dict[str, Losses] = {}
+        self._gone: dict[str, float] = {}
+        try:
+            for interface in settings.interfaces:
+                self._open(interface)
+        except Refused:
+            self.close()
+            raise
+
+    def _open(self, interface: str) -> None:
+        ring = Ring(interface, self._settings)
+        self._rings.append(ring)
+        self._poll.register(ring.socket, select.POLLIN)
+
+    def feed(self, tables: Tables, until_ns: int) -> Fed:
+        """As `Source.feed`; what arrives meanwhile may be counted too."""
+        for ring in self._rings:
+            ring.feed(tables)
+        return Fed()
+
+    def wait(self, seconds: float) -> None:
+        """As `Source.wait`."""
+        if not self._rings:
+            time.sleep(seconds)
+        troubled = [number for number, event in self._poll.poll(max(0.0, seconds) * 1000) if event & ~select.POLLIN]
+        for number in troubled:
+            self._trouble(number)
+        for interface, since in list(self._gone.items()):
+            self._return(interface, since)
+
+    def _trouble(self, number: int) -> None:
+        ring = next(ring for ring in self._rings if ring.socket.fileno() == number)
+        error = ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        log.warning("interface is down", interface=ring.interface, error=error)
+        self._lost[ring.interface] = self._sum(ring.losses(), self._lost.get(ring.interface, Losses()))
+        self._poll.unregister(ring.socket)
+        self._rings.remove(ring)
+        ring.close()
+        self._gone[ring.interface] = time.monotonic()
+
+    def _return(self, interface: str, since: float) -> None:
+        """Opens an interface again, once a second at most."""
+        if time.monotonic() - since < 1:
+            return
+        try:
+            self._open(interface)
+        except Refused:
+            self._gone[interface] = time.monotonic()
+        else:
+            del self._gone[interface]
+            log.info("interface is back", interface=interface)
+
+    @staticmethod
+    def _sum(one: Losses, other: Losses) -> Losses:
+        return Losses(dropped=one.dropped + other.dropped, frozen=one.frozen + other.frozen)
+
+    def losses(self) -> Losses:
+        """As `Source.losses`, over all interfaces."""
+        total = Losses()
+        for losses in (*self._lost.values(), *(ring.losses() for ring in self._rings)):
+            total = self._sum(total, losses)
+        return total
+
+    def close(self) -> None:
+        """As `Source.close`."""
+        for ring in self._rings:
+            ring.close()
+        self._rings.clear()
