@@ -99,7 +99,7 @@ def blank(
     """A zeroed block for these IP payloads, `width` bytes or more and even, its frame lengths, the payload's column."""
     start = ETHERNET_BYTES + IP_BYTES[family] + (8 if fragments and family is Family.IPV6 else 0)
     lengths = payload_lengths + start
-    return np.zeros((len(lengths), max(width, int(lengths.max()) + 1 & ~1)), np.uint8), lengths, start
+    return np.zeros((len(lengths), max(width, int(lengths.max(initial=0)) + 1 & ~1)), np.uint8), lengths, start
 
 
 def write_ip(

@@ -122,9 +122,9 @@ def _amplified(order: Order, service: str) -> Frames:
     offsets = plan.offsets if plan.is_fragmented else None
     identifications = order.identifications()[plan.datagrams]
     write_ip(block, lengths, order.family, _UDP, servers[chosen], destinations, identifications, order.ttls(), offsets)
-    content = response(service, plan.content_limit)
-    width = block.shape[1] - start
-    block[is_first, start + UDP.itemsize :] = content.body[: width - UDP.itemsize]
+    width = block.shape[1] - start - UDP.itemsize
+    content = response(service, max(plan.content_limit, width))
+    block[is_first, start + UDP.itemsize :] = content.body[:width]
     block[~is_first, start:] = content.fill
     header = np.zeros((order.count, UDP.itemsize), np.uint8)
     fields = at(header, 0, UDP)
