@@ -22,6 +22,7 @@ def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: floa
             "for_seconds": round(now - session.since, 1),
             "reason": session.reason,
             "families": sorted(family.value for family in session.families),
+            "end_of_rib": sorted(family.value for family in session.ended),
             "rules": {phase.value: count for (at, phase), count in phases.items() if at == peer},
             "flaps": session.flaps,
             "notification": session.notification,
