@@ -6,6 +6,9 @@ asks for; but that the field means what the rule says (the protocol, and not a l
 
 `protocol` for IPv6 is the header where the kernel's walk over extension headers ends. It passes over hop-by-hop,
 routing, fragment and destination options; an authentication header (51) ends it.
+
+`packet-length` and rates see what the interface hands up: with receive offload (GRO) on, TCP segments come merged and
+their lengths are those of the merged packet. An enforcing machine turns it off.
 """
 
 from collections.abc import Iterator

@@ -38,7 +38,8 @@ def _neighbour(settings: EnforceSettings, source: Source) -> str:
         "passive true",
         f"listen {settings.port}",
         "adj-rib-in false",
-        "adj-rib-out false",
+        # We announce nothing, but without it ExaBGP complains about route refresh.
+        "adj-rib-out true",
     ]
     if source.md5_password is not None:
         lines.append(f'md5-password "{source.md5_password}"')

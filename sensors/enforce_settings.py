@@ -12,6 +12,8 @@ from rules.neighbour import Address, SessionFamily
 
 FLOW_FAMILIES = frozenset((SessionFamily.IPV4_FLOW, SessionFamily.IPV6_FLOW))
 
+_LINK_LOCAL, _ALL_ON_LINK = ip_network("fe80::/10"), ip_network("ff02::/16")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -87,9 +89,10 @@ class EnforceSettings:
         own = ip_network(self.local_address)
         return (
             Match(destination=own, protocol=Numeric.only(TCP), port=Numeric.only(*{179, self.port})),
-            # Neighbour discovery, and duplicate address detection (RFC 4861, RFC 4862).
-            Match(source=ip_network("fe80::/10")),
-            Match(source=ip_network("::/128"), destination=ip_network("ff02::/16")),
+            # Neighbour discovery on our links, and duplicate address detection (RFC 4861, RFC 4862).
+            Match(source=_LINK_LOCAL, destination=_LINK_LOCAL),
+            Match(source=_LINK_LOCAL, destination=_ALL_ON_LINK),
+            Match(source=ip_network("::/128"), destination=_ALL_ON_LINK),
             *(Match(destination=prefix) for prefix in self.protected),
             *self.protected_flows,
         )

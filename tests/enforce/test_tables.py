@@ -76,7 +76,9 @@ def test_a_rule_is_refused_exactly_when_it_could_touch_a_protected_packet(rule: 
         ("match { destination 192.0.2.2/32; destination-port =80; source-port =443; }", False),
         ("match { destination 203.0.113.7/32; }", False),
         ("match { source fe80::/64; next-header =icmpv6; }", True),
-        ("match { destination 2001:db8::7/128; next-header =icmpv6; }", True),
+        ("match { destination ff02::/16; next-header =icmpv6; }", True),
+        ("match { next-header =icmpv6; source ::/0; }", True),
+        ("match { destination 2001:db8::7/128; next-header =icmpv6; }", False),
         ("match { destination 2001:db8::7/128; source 2001:db8:1::/48; }", False),
     ],
 )
