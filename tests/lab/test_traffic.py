@@ -140,9 +140,9 @@ def test_vlan_tags_are_put_in_front_and_leave_the_packet_alone(vlans: list[int],
         assert frame[:12] + frame[12 + 4 * tags :] == plain.frame(index)
 
 
-@given(st.integers(1, 50), st.integers(1, 50), seeds)
+@given(one=st.integers(1, 50), two=st.integers(1, 50), seed=seeds)
 def test_a_capture_file_holds_the_frames_in_order_of_time(
-    one: int, two: int, seed: int, tmp_path_factory: object
+    one: int, two: int, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     first = attack(Vector("udp_amp", "ntp"), TARGETS[0], one, seed).paced(1000)
     second = benign(TARGETS[0], two, seed).paced(333, start_seconds=0.0105)

@@ -76,6 +76,7 @@ def check(peers: Any, router: str, rules: list[FlowSpec]) -> tuple[HeldFlowSpec,
     held = held_by(peers, router, len(rules))
     withdraw(peers, router, rules)
     assert held_by(peers, router, 0) == (), "withdrawn rules are still there"
+    assert peers.routers[router].is_whole, "a daemon died; zebra does when bgpd hands it rules"
     return held
 
 
@@ -114,7 +115,8 @@ def shown_by_frr(held: HeldFlowSpec) -> tuple[object, ...]:
     for line in held.text.splitlines():
         name = max((word for word in WORDS.values() if line.startswith(word + " ")), key=len)
         rest = line.removeprefix(name).split("/off")[0].strip()
-        parts.append((name, rest if name.endswith("Address") else tuple(re.findall(r"\d+", rest))))
+        is_prefix = name.endswith("Address")
+        parts.append((name, str(ip_network(rest)) if is_prefix else tuple(re.findall(r"\d+", rest))))
     return (*parts, held.action)
 
 
