@@ -84,13 +84,21 @@ def lifetime_seconds(zone: Zone, recurrence: int) -> float:
 
 
 def decide(
-    incident: Incident, zone: Zone, active: Sequence[Wanted], now: datetime, patience: Patience = PATIENCE
+    incident: Incident,
+    zone: Zone,
+    active: Sequence[Wanted],
+    now: datetime,
+    patience: Patience = PATIENCE,
+    blackhole_scope: Scope = Scope.UPSTREAM,
 ) -> Decision:
-    """What to do beyond the rules of this incident that are wanted or proposed already."""
+    """What to do beyond the rules of this incident that are wanted or proposed already.
+
+    What saturates is the line towards us, so a blackhole goes upstream; give the local scope where nobody is upstream.
+    """
     witnesses = incident.witnesses(now, patience)
     if reason := _reason_to_hold(incident, zone, witnesses, now, patience):
         return Hold(reason)
-    weighed = _weigh(incident, zone, active, witnesses, now)
+    weighed = _weigh(incident, zone, active, witnesses, now, blackhole_scope)
     if zone.mode is Mode.PROPOSE:
         return _propose(weighed)
     return _act(weighed)
@@ -177,7 +185,7 @@ def _reason_to_hold(
 
 
 def _weigh(
-    incident: Incident, zone: Zone, active: Sequence[Wanted], witnesses: Sequence[Part], now: datetime
+    incident: Incident, zone: Zone, active: Sequence[Wanted], witnesses: Sequence[Part], now: datetime, scope: Scope
 ) -> _Weighed:
     standing = [wanted for wanted in active if wanted.is_proposed or wanted.is_in_force(now)]
     in_force = [wanted.rule for wanted in standing if not wanted.is_proposed]
@@ -194,7 +202,7 @@ def _weigh(
         settled=settled,
         proposed=proposed,
         barred=sum(1 for one in found if one.rule.id in incident.barred),
-        blackhole=_blackhole(incident, zone, witnesses, standing),
+        blackhole=_blackhole(incident, zone, witnesses, standing, scope),
         room=RULES_PER_INCIDENT - sum(isinstance(wanted.rule, FlowSpec) for wanted in standing),
     )
 
@@ -258,15 +266,14 @@ def _nothing_new(weighed: _Weighed, is_full: bool) -> Decision:
 
 
 def _blackhole(
-    incident: Incident, zone: Zone, witnesses: Sequence[Part], standing: Sequence[Wanted]
+    incident: Incident, zone: Zone, witnesses: Sequence[Part], standing: Sequence[Wanted], scope: Scope
 ) -> Blackhole | None:
     """Automatic RTBH, when each of its conditions is met; what became of FlowSpec rules is none of them."""
     target = incident.target
     saturated = [part for part in witnesses if _is_saturated(part, zone)]
     if len(saturated) < 2 or target.prefixlen != target.max_prefixlen:
         return None
-    # What saturates is the line towards us, so only the provider's drop helps.
-    blackhole = Blackhole(target, Scope.UPSTREAM)
+    blackhole = Blackhole(target, scope)
     is_known = blackhole.id in incident.barred or any(
         wanted.id == blackhole.id and not wanted.is_proposed for wanted in standing
     )
@@ -310,7 +317,7 @@ def _making_room(
     upstream = [part for part in witnesses if part.is_upstream and part.latest.signatures]
     if zone.mode is not Mode.AUTO or not upstream or _reason_to_hold(incident, zone, witnesses, now, patience):
         return ()
-    weighed = _weigh(incident, zone, held, witnesses, now)
+    weighed = _weigh(incident, zone, held, witnesses, now, Scope.LOCAL)
     if weighed.room > 0 or all(one.rule.id in weighed.proposed for one in weighed.good):
         return ()
     # A deadline may lag by one renewal step behind the last time its rule was backed.

@@ -473,6 +473,8 @@ def test_two_saturated_witnesses_and_the_opt_in_lead_to_a_blackhole_beside_the_r
     assert "two sensors measure 1000 Mbit/s" in decision.why
     alone = decide(saturated(), BLACKHOLE_ZONE, (), NOW)
     assert isinstance(alone, Mitigate) and alone.rules == (Blackhole(TARGET, Scope.UPSTREAM),)
+    local = decide(saturated(), BLACKHOLE_ZONE, (), NOW, blackhole_scope=Scope.LOCAL)
+    assert isinstance(local, Mitigate) and local.rules == (Blackhole(TARGET, Scope.LOCAL),)
     assert isinstance(decide(saturated(), BLACKHOLE_ZONE, held(Blackhole(TARGET)), NOW), Ask | Hold)
 
 
