@@ -30,12 +30,13 @@ class Bird(Router):
 
     def established(self) -> bool:
         up = set(_ESTABLISHED.findall(self.ask("show protocols")))
-        return up >= {session.name for session in self.configuration.sessions}
+        return self.is_whole and up >= {session.name for session in self.configuration.sessions}
 
     def flowspec(self) -> tuple[HeldFlowSpec, ...]:
         return tuple(held for family in Family for held in read_flowspec(self.flowspec_text(family), family))
 
     def flowspec_text(self, family: Family) -> str:
+        self._require_running()
         return self.ask(f"show route table {_TABLES[family]} all")
 
     def ask(self, command: str) -> str:

@@ -30,12 +30,13 @@ class Frr(Router):
     """zebra, staticd and bgpd in the foreground, with sockets in the run directory."""
 
     def established(self) -> bool:
-        return all(state == "Established" for state in self._states())
+        return self.is_whole and all(state == "Established" for state in self._states())
 
     def flowspec(self) -> tuple[HeldFlowSpec, ...]:
         return tuple(held for family in Family for held in read_flowspec(self.flowspec_text(family), family))
 
     def flowspec_text(self, family: Family) -> str:
+        self._require_running()
         return self.ask(f"show bgp {family.label} flowspec detail")
 
     def ask(self, *commands: str) -> str:

@@ -24,7 +24,9 @@ class GoBgp(Router):
     """gobgpd with its API on the namespace's loopback."""
 
     def established(self) -> bool:
-        neighbours = self._json("neighbor") or []
+        neighbours = self._json("neighbor")
+        if not self.is_whole or not isinstance(neighbours, list):
+            return False
         states = {one["state"]["neighbor_address"]: one["state"].get("session_state") for one in neighbours}
         return all(states.get(str(session.peer_address)) == _ESTABLISHED for session in self.configuration.sessions)
 
@@ -46,16 +48,18 @@ class GoBgp(Router):
         )
 
     def _is_ready(self) -> bool:
-        return self._json("neighbor") is not None
+        return isinstance(self._json("neighbor"), list)
 
     def _rib(self, family: str) -> dict[str, Any]:
-        return self._json("global", "rib", "-a", family) or {}
+        self._require_running()
+        table = self._json("global", "rib", "-a", family)
+        return table if isinstance(table, dict) else {}
 
     def _json(self, *arguments: str) -> Any:
         answer = self._ask(["gobgp", "-j", *arguments], check=False)
         try:
             return json.loads(answer)
-        except json.JSONDecodeError:  # not up yet, or "Network not in table"
+        except json.JSONDecodeError:  # not up yet, or the table is empty
             return None
 
 

@@ -92,7 +92,7 @@ class Router(ABC):
 
     @abstractmethod
     def established(self) -> bool:
-        """Whether every session is up."""
+        """Whether every daemon runs and every session is up."""
 
     @abstractmethod
     def flowspec(self) -> tuple[HeldFlowSpec, ...]:
@@ -105,6 +105,11 @@ class Router(ABC):
     def blackholes(self) -> tuple[Network, ...]:
         """Prefixes that the kernel of the namespace drops because BGP said so, sorted."""
         return tuple(sorted(self._kernel_blackholes(4))) + tuple(sorted(self._kernel_blackholes(6)))
+
+    def _require_running(self) -> None:
+        """An empty table of a dead router must not pass for a withdrawn rule."""
+        if not self.is_whole:
+            raise RuntimeError(f"{type(self).__name__} in {self.namespace.name} is not running\n{self.log[-1000:]}")
 
     @abstractmethod
     def _launch(self) -> None: ...

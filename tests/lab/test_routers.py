@@ -1,14 +1,14 @@
 """What the lab reads back from routers, and the lab as a whole with real traffic."""
 
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_interface, ip_network
 
 import pytest
 
 from lab.bird_text import read_match
 from lab.exabgp import ScriptedExaBgp
 from lab.frr import read_flowspec
-from lab.namespaces import wait_until
-from lab.routers import Validity
+from lab.namespaces import Port, join, namespace, wait_until
+from lab.routers import Bird, Configuration, Frr, GoBgp, Router, Session, Validity
 from lab.sender import BENIGN, Stream
 from lab.topology import TARGET_IPV4, lab
 from rules.action import Discard, RateLimit
@@ -86,3 +86,20 @@ def test_a_validating_router_marks_a_rule_without_a_destination_of_its_own(daemo
         verdicts = {held.match: held.validity for held in up.bird.flowspec()}
         assert verdicts[Match.parse(f"match {{ {good} }}")] is Validity.ACCEPTED
         assert verdicts[Match.parse(f"match {{ {bad} }}")] is Validity.INVALID
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("router", [Bird, Frr, GoBgp])
+def test_a_killed_router_is_never_taken_for_an_empty_one(daemons: None, router: type[Router]) -> None:
+    with namespace("edge") as edge:
+        address = IPv4Address("10.98.0.2")
+        join(Port(edge, "up", (ip_interface("10.98.0.2/30"),)), Port(edge, "other"))
+        session = Session(address, IPv4Address("10.98.0.1"), 65000, 65000)
+        with router(edge, Configuration(address, (session,))) as running:
+            assert (running.is_whole, running.established(), running.flowspec()) == (True, False, ())
+            running.kill()
+            assert not running.established()
+            with pytest.raises(RuntimeError, match="not running"):
+                running.flowspec()
+            running.start()
+            assert running.flowspec() == ()
