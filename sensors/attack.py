@@ -10,7 +10,7 @@ from rules.match import Network
 from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import Metric
 from sensors.classify import Picture
-from sensors.headers import Column
+from sensors.headers import Column, Kind
 
 
 @dataclass(slots=True)
@@ -23,12 +23,12 @@ class Attack:
     metric: Metric
     before: NDArray[np.int64]
     """The host's counters when it began."""
-    since_ns: int
-    """Analysis time of the oldest packet that can belong to it."""
     first_ns: int
-    """Analysis time of the first packet taken for an attack."""
+    """Analysis time of the oldest packet that can belong to it."""
     last_ns: int
     """Analysis time when a limit was last crossed."""
+    kinds: frozenset[Kind] = frozenset()
+    """What a closer look found guilty."""
     severity: float = 0.0
     rate: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
     peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))

@@ -10,6 +10,9 @@ from enum import Enum
 
 from sensors.settings import Detecting
 
+MOST_REMEMBERED = 10_000
+"""Past attacks kept in mind."""
+
 
 class Change(Enum):
     """What a step did to a host."""
@@ -111,9 +114,10 @@ class Detector:
 
     def _remember(self, host: object, now: int) -> None:
         forget = now - int(self._settings.memory_seconds * 1e9)
-        if len(self._past) >= 10_000:
-            self._past = {host: past for host, past in self._past.items() if past[0] >= forget}
-        ended, times = self._past.get(host, (0, 0))
+        ended, times = self._past.pop(host, (0, 0))
+        if len(self._past) >= MOST_REMEMBERED:
+            # Entries stand in the order in which they were written: the oldest goes.
+            del self._past[next(iter(self._past))]
         self._past[host] = (now, min(times + 1, 16) if ended >= forget else 1)
 
     def reject(self, row: int, until: int) -> None:

@@ -144,15 +144,16 @@ class Engine:
         """The attack that a track became; None when a closer look finds none."""
         track = self._detector.tracks[row]
         clock = self.tables.clock_ns
-        since = clock - (now - track.first_over) - int(self._settings.long_seconds * 1e9)
+        first = clock - (now - track.first_over) - int(self._settings.short_seconds * 1e9)
+        kinds: frozenset[Kind] = frozenset()
         host = self.tables.host(row)
-        first = clock - (now - track.first_over)
         if self._judging:
             verdict, incoming = self._judge(row, now)
             if not verdict.guilty:
                 self._detector.reject(row, now + LOOK_AGAIN_NS)
                 return None
             first = int(incoming["time"][verdict.attack][0])
+            kinds = frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
         self.tables.rows[row, PINNED] = 1
         attack = self.attacks[row] = Attack(
             id=f"{self._sensor[:40]}-{secrets.token_hex(8)}",
@@ -160,9 +161,9 @@ class Engine:
             zone=self._names[int(readings.zones[number])],
             metric=Metric(self._measures.names[track.worst]),
             before=self._windows.before(row),
-            since_ns=since,
             first_ns=first,
             last_ns=clock,
+            kinds=kinds,
         )
         return attack
 
@@ -188,12 +189,13 @@ class Engine:
     def _describe(self, row: int, attack: Attack, track: Track | None) -> None:
         """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
         left."""
-        entries = self.tables.since(attack.since_ns)
+        entries = self.tables.since(attack.first_ns)
+        entries = entries[: np.searchsorted(entries["time"], attack.last_ns, side="right")]
         incoming, outgoing = judge.both_ways(attack.target, entries)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
         kinds = frozenset().union(*(METRIC_KINDS[metric] for metric in crossed))
         if self._judging:
-            sample = incoming[judge.unsolicited(incoming, outgoing)]
+            sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
         else:
             sample = incoming[np.isin(incoming["kind"], list(kinds - self._usual(row)))]
         if not len(sample):
@@ -215,7 +217,7 @@ class Engine:
 
     def _normal(self, attack: Attack) -> ANY:
         history = self.tables.history()
-        return judge.both_ways(attack.target, history[history["time"] < attack.since_ns])[0]
+        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns])[0]
 
     def finish(self, now: int, seen: datetime) -> None:
         """The end of a capture: every attack is over."""

@@ -6,6 +6,7 @@ sources is an attack earlier than that of a few. Used where no zone says whom to
 honoured as they stand.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ FLOORS: dict[Kind, Floor] = {
     # Scanners reach 1,000 SYNs a second from one address; nobody gets 1,000 from many that never complete one.
     Kind.SYN: Floor(1_000, 5_000),
     Kind.SYN_ACK: Floor(1_000, 5_000),
-    Kind.ACK: Floor(10_000, 50_000),
+    Kind.ACK: Floor(5_000, 50_000),
     Kind.RST: Floor(2_000, 10_000),
     Kind.FIN: Floor(2_000, 10_000),
     Kind.TCP_NULL: Floor(1_000, 5_000),
@@ -51,8 +52,6 @@ FLOORS: dict[Kind, Floor] = {
     Kind.OTHER: Floor(5_000, 20_000),
 }
 
-MARGINAL = 0.1
-"""Below this share of packets and of bytes, a kind of packet is what came along by chance, not part of the attack."""
 SMALLEST = 100
 """Fewer packets are no attack, however fast they came."""
 
@@ -91,23 +90,23 @@ def judge(host: Network, incoming: ANY, outgoing: ANY, seconds: float, floor: fl
         limit = FLOORS[kind].diffuse if _diffuse(sources[member], weights[member]) else FLOORS[kind].concentrated
         if weights[member].sum() >= (limit if floor is None else floor) * seconds:
             attack |= member
-    if floor is not None and weights[unsolicited].sum() >= floor * seconds:
+    if floor is not None and not attack.any() and weights[unsolicited].sum() >= floor * seconds:
         attack = unsolicited
     if weights[attack].sum() < SMALLEST:
         attack = np.zeros(len(incoming), bool)
     return Verdict(attack, float(weights[attack].sum()) / seconds)
 
 
-def unsolicited(incoming: ANY, outgoing: ANY) -> NDArray[np.bool_]:
-    """Of a host that is attacked: the packets that nothing it sent explains, without kinds that are a marginal part."""
-    asked_for = _solicited(incoming, outgoing)
-    weights = np.where(asked_for, 0.0, incoming["weight"].astype(np.float64))
-    matters = np.zeros(int(max(Kind)) + 1, bool)
-    for amounts in (weights, weights * incoming["length"]):
-        by_kind = np.bincount(incoming["kind"], amounts, minlength=len(matters))
-        matters |= by_kind >= MARGINAL * max(by_kind.sum(), 1e-9)
-    out: NDArray[np.bool_] = ~asked_for & matters[incoming["kind"]]
+def unsolicited(incoming: ANY, outgoing: ANY, kinds: Collection[Kind]) -> NDArray[np.bool_]:
+    """Of a host that is attacked: the packets of these kinds that nothing it sent explains."""
+    out: NDArray[np.bool_] = ~_solicited(incoming, outgoing) & np.isin(incoming["kind"], list(kinds))
     return out
+
+
+def companions(kinds: Collection[Kind]) -> frozenset[Kind]:
+    """With what belongs to them: reflectors' refusals to their SYN-ACKs, later fragments to amplified answers."""
+    more = {Kind.SYN_ACK: Kind.RST, Kind.AMPLIFICATION: Kind.FRAGMENT}
+    return frozenset(kinds) | {other for kind, other in more.items() if kind in kinds}
 
 
 def _diffuse(sources: NDArray[np.uint64], weights: NDArray[np.float64]) -> bool:

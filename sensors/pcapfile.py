@@ -7,6 +7,7 @@ all is refused.
 """
 
 import gzip
+import struct
 import tempfile
 import zlib
 from pathlib import Path
@@ -30,14 +31,14 @@ _CLASSIC = {
 }
 """Magic of a classic capture file: big-endian?, nanoseconds in one unit of its stamps."""
 _PIECE = 1 << 22
-_BATCH = 4096
+_BATCH = 1024
 
 
 def open_capture(path: str | Path, weight: int = 1) -> Source:
     """The source for a capture file, or `-` for standard input; raises `Refused` with one line when it can't be
     read."""
     try:
-        stream: BinaryIO = Path("/dev/stdin" if str(path) == "-" else path).open("rb", buffering=_PIECE)  # noqa: SIM115
+        stream: BinaryIO = Path("/dev/stdin" if str(path) == "-" else path).open("rb")  # noqa: SIM115
     except OSError as error:
         raise Refused("capture", path, f"can't be opened: {error.strerror}") from None
     try:
@@ -148,7 +149,7 @@ class LibpcapCapture:
         self._read = 0
         self._one_by_one = self._ended = False
         self._losses = Losses()
-        self._take(b"", np.zeros((0, 4), np.uint32))
+        self._take(b"", b"")
 
     def _open(self) -> "pcapy.Reader":
         try:
@@ -156,22 +157,18 @@ class LibpcapCapture:
         except pcapy.PcapError as error:
             raise Refused("capture", self._path, f"is no capture file that libpcap can read: {error}") from None
 
-    def _take(self, packets: bytes, meta: "np.ndarray[tuple[int, int], np.dtype[np.uint32]]") -> None:
-        self._packets = np.frombuffer(packets or bytes(1), np.uint8)  # read-only, as compiled
-        wide = meta.astype(np.int64)
-        self._times = wide[:, 0] * 1_000_000_000 + wide[:, 1] * 1000
-        self._offsets, self._lengths = np.ascontiguousarray(wide[:, 2]), np.ascontiguousarray(wide[:, 3])
-        self._weights = np.full(len(meta), self._weight, np.int64)
+    def _take(self, packets: bytes, meta: bytes) -> bool:
+        self._buffer, self._meta = walk.pcapy_batch(packets, meta)
         self._number = 0
+        return bool(len(self._meta))
 
     def feed(self, tables: Tables, until_ns: int) -> Fed:
         """As `Source.feed`."""
         while True:
             self._number = walk.batch(
-                *tables.arrays, self._packets, self._offsets, self._lengths, self._lengths, self._times, self._weights,
-                self._link, self._number, until_ns,
-            )  # fmt: skip
-            if self._number < len(self._offsets):
+                *tables.arrays, self._buffer, self._meta, self._link, self._weight, self._number, until_ns
+            )
+            if self._number < len(self._meta):
                 return Fed(reached=True)
             if self._ended or not self._next():
                 return Fed(ended=True)
@@ -187,10 +184,8 @@ class LibpcapCapture:
                 self._reader.next()
             self._one_by_one = True
             return self._next_one()
-        columns = np.frombuffer(meta, np.uint32).reshape(-1, 4)
-        self._read += len(columns)
-        self._take(packets, columns)
-        self._ended = not len(columns)
+        self._ended = not self._take(packets, meta)
+        self._read += len(self._meta)
         return not self._ended
 
     def _next_one(self) -> bool:
@@ -205,8 +200,7 @@ class LibpcapCapture:
             self._ended = True
             return False
         seconds, microseconds = header.getts()
-        self._take(packet, np.array([[seconds, microseconds, 0, len(packet)]], np.uint32))
-        return True
+        return self._take(packet, struct.pack("=4I", seconds, microseconds, 0, len(packet)))
 
     def wait(self, seconds: float) -> None:
         """Nothing to wait for."""

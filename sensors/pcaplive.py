@@ -6,7 +6,6 @@ polls.
 
 import select
 
-import numpy as np
 import pcapy
 
 from rules.errors import Refused
@@ -16,7 +15,7 @@ from sensors.settings import Capturing
 from sensors.source import Fed, Losses
 from sensors.tables import Tables
 
-_BATCH = 4096
+_BATCH = 1024
 _ROUNDS = 64
 """Batches in one call of `feed`, so that a flood never keeps the engine from looking at the counters."""
 
@@ -52,17 +51,10 @@ class LibpcapInterface:
     def feed(self, tables: Tables, until_ns: int) -> Fed:
         """As `Source.feed`."""
         for _ in range(_ROUNDS):
-            packets, meta = self._reader.next_batch(_BATCH)
-            columns = np.frombuffer(meta, np.uint32).reshape(-1, 4).astype(np.int64)
-            if not len(columns):
+            buffer, meta = walk.pcapy_batch(*self._reader.next_batch(_BATCH))
+            if not len(meta):
                 break
-            times = columns[:, 0] * 1_000_000_000 + columns[:, 1] * 1000
-            offsets, lengths = np.ascontiguousarray(columns[:, 2]), np.ascontiguousarray(columns[:, 3])
-            weights = np.full(len(columns), self._weight, np.int64)
-            walk.batch(
-                *tables.arrays, np.frombuffer(packets, np.uint8), offsets, lengths, lengths, times, weights,
-                self._link, 0, walk.NEVER,
-            )  # fmt: skip
+            walk.batch(*tables.arrays, buffer, meta, self._link, self._weight, 0, walk.NEVER)
         return Fed()
 
     def wait(self, seconds: float) -> None:

@@ -13,6 +13,7 @@ from rules.components import Bitmask, FlagTest, Numeric
 from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, TCP, TCP_FLAG_BITS, UDP, Match, Network
 from rules.traffic import AMPLIFICATION_SERVICES, Signature, Vector
 from sensors.classify import Picture
+from sensors.headers import HAS_PORTS
 from sensors.matching import selected
 from sensors.tables import ANY
 
@@ -22,7 +23,11 @@ MOST_VALUES = 5
 NORMAL_SAMPLE = 20
 """Fewer normal packets than this say nothing about collateral."""
 _KEEPS = 0.98
-"""A refinement may lose so little of what the plainer rule takes."""
+"""A refinement must keep so much of what the plainer rule takes."""
+_KEEPS_SPARING = 0.9
+"""The same where it can be seen that it spares normal traffic."""
+_SMALLEST_VALUE = 0.01
+"""A port with less than this share of a vector's packets isn't worth a value in a rule."""
 _SMALLEST = 0.05
 """A vector or a vector's fragments below this share get no rule of their own."""
 
@@ -57,8 +62,10 @@ def signatures(target: Network, sample: ANY, picture: Picture, normal: ANY) -> t
         if max(share.packets, share.bytes) < _SMALLEST:
             continue
         for match in _of_vector(target, share.vector, sample[member], normal):
-            if all(match != earlier.match for earlier in out) and len(out) < MOST:
-                out.append(score(match, sample, normal))
+            scored = score(match, sample, normal)
+            known = any(match == earlier.match for earlier in out)
+            if not known and len(out) < MOST and scored.coverage >= _SMALLEST:
+                out.append(scored)
     return tuple(sorted(out, key=lambda signature: -signature.coverage))
 
 
@@ -116,19 +123,51 @@ def _bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
 
 
 def _refined(base: Match, vector: Vector, part: ANY, normal: ANY) -> Match:
-    """Adds ports and lengths while they lose next to nothing of the attack; with a normal sample, lengths only where
-    they spare some of it."""
-    match = base
-    if vector.kind not in ("icmp_flood", "icmpv6_flood") and (part["marks"] & 1).any():
-        if base.source_port is None and (ports := _few(part["source_port"], MOST_VALUES)):
-            match = replace(match, source_port=Numeric.only(*ports))
-        if ports := _few(part["destination_port"], MOST_VALUES):
-            match = replace(match, destination_port=Numeric.only(*ports))
-    if len(normal) >= NORMAL_SAMPLE and max(_shares(match, normal)) > 0:
-        longer = replace(match, packet_length=_lengths(part["length"]))
-        if max(_shares(longer, normal)) < max(_shares(match, normal)):
-            return longer
-    return match
+    """Of the base and its refinements by ports and length, the one that spares most of normal traffic; without a normal
+    sample, the narrowest by ports that loses next to nothing."""
+    best, best_cost = base, _cost(base, base, part, normal)
+    for candidate in _candidates(base, vector, part, len(normal) >= NORMAL_SAMPLE):
+        cost = _cost(candidate, base, part, normal)
+        if cost is not None and (best_cost is None or cost < best_cost):
+            best, best_cost = candidate, cost
+    return best
+
+
+def _cost(match: Match, base: Match, part: ANY, normal: ANY) -> tuple[float, int, int] | None:
+    """To be as small as can be: collateral, lengths (they change more easily than ports), and breadth. None: it
+    misses too much of what it is for."""
+    kept, spared = min(_shares(match, part)), 0.0
+    known = len(normal) >= NORMAL_SAMPLE
+    if known:
+        spared = round(max(_shares(match, normal)), 2)
+    if kept < (_KEEPS_SPARING if known else _KEEPS):
+        return None
+    has_length = match.packet_length is not None
+    return spared, int(has_length), sum(1 for _ in base.components()) - sum(1 for _ in match.components()) + has_length
+
+
+def _candidates(base: Match, vector: Vector, part: ANY, sparing: bool) -> Iterator[Match]:
+    plain = [base]
+    if vector.kind not in ("icmp_flood", "icmpv6_flood") and (part["marks"] & HAS_PORTS).any():
+        plain += [replace(base, destination_port=ports) for ports in _ports(part["destination_port"])]
+        if base.source_port is None:
+            plain += [
+                replace(match, source_port=ports) for ports in _ports(part["source_port"]) for match in list(plain)
+            ]
+    yield from plain[1:]
+    if sparing:
+        lengths = _lengths(part["length"])
+        yield from (replace(match, packet_length=lengths) for match in plain)
+
+
+def _ports(values: ANY) -> Iterator[Numeric]:
+    """The most frequent value, the two most frequent ones, … as long as each matters."""
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    for most in range(1, len(order) + 1):
+        if counts[order[most - 1]] < _SMALLEST_VALUE * counts.sum():
+            return
+        yield Numeric.only(*(int(found[place]) for place in order[:most]))
 
 
 def _few(values: ANY, most: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from sensors.compiled import inlined, kernel
 from sensors.count import T_VLAN, moment, record, zone_of
 from sensors.parse import ETHERNET
-from sensors.tables import KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
+from sensors.tables import ANY, KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144
 """libpcap's own limit; a larger record length means a damaged file."""
@@ -22,21 +22,21 @@ MORE, REACHED, DAMAGED = 0, 1, 2
 
 @kernel
 def batch(index, rows, ring, normal, state, prefixes, reflectors,
-          buffer, offsets, lengths, wires, times, weights, link, begin, until):  # fmt: skip
-    """Records given as columns, from number `begin` on, until one's time (ns) reaches `until`: the number to go on
-    with."""
+          buffer, meta, link, weight, begin, until):  # fmt: skip
+    """A batch of pcapy's: `meta` has seconds, microseconds, offset and length for each record of `buffer`. From record
+    `begin` on, until one's time (ns) reaches `until`: the number to go on with."""
     limit = np.int64(len(buffer))
-    for number in range(begin, len(offsets)):
-        now = moment(state, times[number])
+    for number in range(begin, len(meta)):
+        now = moment(state, np.int64(meta[number, 0]) * 1_000_000_000 + np.int64(meta[number, 1]) * 1000)
         if now >= until:
             state[NEXT_TIME] = now
             return np.int64(number)
-        start = min(max(np.int64(offsets[number]), 0), limit)
-        end = min(start + max(np.int64(lengths[number]), 0), limit)
-        wire, weight = np.int64(wires[number]), np.int64(weights[number])
+        start = min(np.int64(meta[number, 2]), limit)
+        length = np.int64(meta[number, 3])
+        # What was on the wire isn't told: the IP header says how long its packet is.
         record(index, rows, ring, normal, state, prefixes, reflectors,
-               buffer, start, end, wire, now, link, weight, 0)  # fmt: skip
-    return np.int64(len(offsets))
+               buffer, start, min(start + length, limit), length, now, link, weight, 0)  # fmt: skip
+    return np.int64(len(meta))
 
 
 @inlined
@@ -118,11 +118,15 @@ def rezone(rows, used, prefixes, nowhere):
         rows[row, ZONE] = zone if zone >= 0 else nowhere
 
 
+def pcapy_batch(packets: bytes, meta: bytes) -> tuple[ANY, ANY]:
+    """What pcapy's `next_batch` gives, as `batch` takes it: buffer and meta, not copied."""
+    return np.frombuffer(packets or bytes(1), np.uint8), np.frombuffer(meta, np.uint32).reshape(-1, 4)
+
+
 def warm_up(tables: Tables) -> None:
     """Compiles, or loads from NUMBA_CACHE_DIR, every walker, so that the first packet waits for nothing."""
     empty = np.zeros(64, np.uint8)
-    none = np.zeros(0, np.int64)
-    batch(*tables.arrays, np.frombuffer(bytes(64), np.uint8), none, none, none, none, none, ETHERNET, 0, NEVER)
+    batch(*tables.arrays, *pcapy_batch(b"", b""), ETHERNET, 1, 0, NEVER)
     pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
     ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
     rezone(tables.rows, 0, tables.prefixes, 0)
