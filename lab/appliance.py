@@ -1,8 +1,7 @@
-"""Stopbank itself in the lab, started as a user would start it: `run`, `sensor run`, `enforce` and `web`, from TOML files."""
+"""Stopbank itself in the lab, started as a user would: `run`, `sensor run`, `enforce` and `web`, from TOML files."""
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -48,6 +47,11 @@ class Appliance:
         return self.lab.directory / "stopbank.toml"
 
     @property
+    def database_url(self) -> str:
+        """The appliance's database."""
+        return f"sqlite:///{self.state / 'stopbank.db'}"
+
+    @property
     def url(self) -> str:
         """The read-only page."""
         return f"http://127.0.0.1:{self.web_port}/"
@@ -62,9 +66,13 @@ class Appliance:
             return {}
         return document
 
-    def log(self, name: str) -> str:
-        """What a process wrote."""
-        return (self.lab.directory / f"{name}.log").read_text(errors="replace")
+    def logs(self, lines: int = 12) -> str:
+        """The end of every log, for a person who must find out what went wrong."""
+        ends = (path.read_text(errors="replace").splitlines()[-lines:] for path in self._logs())
+        return "\n".join(f"── {path.name}\n" + "\n".join(end) for path, end in zip(self._logs(), ends, strict=True))
+
+    def _logs(self) -> list[Path]:
+        return sorted(self.lab.directory.glob("*.log"))
 
     def command(self, *arguments: str, check: bool = True) -> str:
         """What `stopbank ARGUMENTS` prints with the appliance's configuration."""
@@ -94,7 +102,10 @@ class Appliance:
         enrol = self.lab.stopbank.command(STOPBANK, "sensor", "enroll", token, "--config", self.config)
         subprocess.run(enrol, check=True, capture_output=True, timeout=60)
         self._spawn("sensor", self.lab.stopbank, "sensor", "run")
-        wait_until(self._is_ready, "not ready", START_SECONDS, 0.25)
+        try:
+            wait_until(self._is_ready, "sessions and sensor are not all up", START_SECONDS, 0.25)
+        except TimeoutError as error:
+            raise CommandFailed(f"{error}\n{self.logs()}") from None
 
     def end(self) -> None:
         """Withdraws everything, verifies, stops; what doesn't end is killed."""
@@ -113,9 +124,13 @@ class Appliance:
 
     def _is_ready(self) -> bool:
         status = self.status()
-        neighbours, sensors = status.get("neighbours", []), status.get("sensors", [])
+        neighbours, sensors = (status.get("speaker") or {}).get("neighbours", []), status.get("sensors", [])
         expected = len(self.lab.neighbours) + 1
-        return len(neighbours) == expected and all(one["up"] for one in neighbours) and any(one["alive"] for one in sensors)
+        return (
+            len(neighbours) == expected
+            and all(one["up"] for one in neighbours)
+            and any(one["alive"] for one in sensors)
+        )
 
     def _intake_listens(self) -> bool:
         listening = self.lab.stopbank.run("ss", "-Hltn", "sport", "=", f":{INTAKE_PORT}")
@@ -139,10 +154,14 @@ class Appliance:
         )
         self._edge_config.write_text(
             _EDGE.format(
-                state=self.lab.directory / "edge", address=ENFORCER, port=ENFORCE_PORT, local_as=LOCAL_AS, speaker=_LOCAL
+                state=self.lab.directory / "edge",
+                address=ENFORCER,
+                port=ENFORCE_PORT,
+                local_as=LOCAL_AS,
+                speaker=_LOCAL,
             )
         )
-        os.chmod(self.config, 0o600)
+        self.config.chmod(0o600)
 
 
 @contextlib.contextmanager

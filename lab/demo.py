@@ -1,28 +1,28 @@
 """`make demo`: an attack against a host behind a real router, detected, filtered, withdrawn, with the times it took.
 
-Ends with exit code 1 when the attack was not stopped, when traffic that the rule does not name lost more than 1 %, or when
-anything stayed announced. Everything it makes is gone at the end, also after Ctrl-C.
+Ends with exit code 1 when the attack was not stopped, when traffic that the rule does not name lost more than 1 %, or
+when anything stayed announced. Everything it makes is gone at the end, also after Ctrl-C.
 """
 
 import signal
-import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import ip_network
 from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
 from lab.appliance import Appliance, appliance, monotonic_of
-from lab.namespaces import wait_until
 from lab.receiver import Counts
 from lab.sender import Stream
 from lab.topology import PROTECTED, TARGET_IPV4, Lab, lab
 from lab.watch import Seen, Watch, holds_flowspec
-from rules.match import Network, ip_network
-from speaker.journal import JOURNAL_NAME
+from rules.match import Network
+from store.store import Store
 
 VECTOR = "udp_amp:ntp"
 ATTACK_PPS, ATTACK_SECONDS, ATTACK_START = 50_000, 6.0, 3.0
@@ -47,7 +47,7 @@ class Story:
     counts: Counts = field(default_factory=Counts)
     sent: int = 0
     benign_sent: int = 0
-    rule: str = ""
+    rules: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
 
     @property
@@ -102,7 +102,9 @@ def _attack(console: Console, up: Lab, stopbank: Appliance) -> Story:
     tables = {name: holds_flowspec(router, str(TARGET_IPV4)) for name, router in routers.items()}
     tables["nftables on the edge"] = lambda: bool(stopbank.enforced.get("rules"))
     receiver = up.receiver()
-    console.print(f"Sending {BENIGN_PPS:,} benign packets/s, then {ATTACK_PPS:,} packets/s of {VECTOR} to {TARGET_IPV4} …")
+    console.print(
+        f"Sending {BENIGN_PPS:,} benign packets/s, then {ATTACK_PPS:,} packets/s of {VECTOR} to {TARGET_IPV4} …"
+    )
     with Watch(tables) as watch:
         process = up.attack(
             [
@@ -121,13 +123,79 @@ def _attack(console: Console, up: Lab, stopbank: Appliance) -> Story:
     return story
 
 
-def _wait(claim: "object", seconds: float) -> None:
+def _wait(claim: Callable[[], bool], seconds: float) -> None:
     """Until the claim holds, or the time is up: what is missing then is reported, not raised."""
     deadline = time.monotonic() + seconds
-    while not claim() and time.monotonic() < deadline:  # type: ignore[operator]
+    while not claim() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def _moments(stopbank: Appliance, story: Story) -> None:
-    """When the sensor wrote its first confirmed word, and when the rule was admitted, from the database."""
-    raise NotImplementedError
+    """When the sensor wrote its first confirmed word, and when the rule was accepted, from the appliance's database."""
+    with Store.open(stopbank.database_url) as store:
+        rules = [one for one in store.rules(limit=100) if one.origin.is_automatic]
+        for incident in store.incidents():
+            confirmed = [one.detection.seen for one in store.detections(incident.id or 0) if one.detection.confirmed]
+            if confirmed:
+                story.detected = _earlier(story.detected, min(confirmed))
+    for rule in rules:
+        story.admitted = _earlier(story.admitted, rule.wanted_since or rule.created)
+    story.rules = tuple(str(rule.rule) for rule in rules)
+
+
+def _earlier(known: float | None, moment: datetime) -> float:
+    found = monotonic_of(moment.timestamp())
+    return found if known is None else min(known, found)
+
+
+def _left_over(up: Lab, stopbank: Appliance) -> tuple[str, ...]:
+    """Whatever a table still holds."""
+    found = [f"{type(one).__name__}: {held}" for one in (up.bird, up.frr, up.gobgp) for held in one.flowspec()]
+    found += [
+        f"{type(one).__name__}: blackhole {held}" for one in (up.bird, up.frr, up.gobgp) for held in one.blackholes()
+    ]
+    return (*found, *(f"nftables: {one}" for one in stopbank.enforced.get("rules", ())))
+
+
+def _report(console: Console, story: Story) -> None:
+    table = Table(title="Timeline", title_justify="left")
+    table.add_column("moment")
+    table.add_column("after the first attack packet", justify="right")
+    rows = [
+        ("first attack packet", story.first_packet),
+        ("detected and confirmed by the sensor", story.detected),
+        ("rule through the guard and accepted", story.admitted),
+        *((f"in the table of {name}", seen.came) for name, seen in story.tables.items()),
+        ("last attack packet at the victim", story.last_at_victim if story.counts.attack.packets else None),
+        ("attack over", story.last_sent),
+        *((f"gone from {name}", seen.went) for name, seen in story.tables.items()),
+    ]
+    for name, moment in rows:
+        table.add_row(name, "never" if moment is None else f"{moment - story.first_packet:8.3f} s")
+    console.print(table)
+    for rule in story.rules:
+        console.print(f"rule: {rule}", markup=False)
+    arrived, lost = story.counts.attack.packets, story.benign_sent - story.counts.benign.packets
+    console.print(
+        f"attack packets: {story.sent:,} sent, {arrived:,} reached the victim ({arrived / max(1, story.sent):.2%})"
+    )
+    console.print(f"benign packets: {story.benign_sent:,} sent, {lost:,} lost ({lost / max(1, story.benign_sent):.2%})")
+
+
+def main() -> int:
+    """The demo, from the command line."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    try:
+        return run(console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; everything is taken down.")
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,7 +25,8 @@ class Watch:
         self._every = every_seconds
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._look, args=(holds, self.seen[name]), daemon=True) for name, holds in tables.items()
+            threading.Thread(target=self._look, args=(holds, self.seen[name]), daemon=True)
+            for name, holds in tables.items()
         ]
 
     def __enter__(self) -> "Watch":

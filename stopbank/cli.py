@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rules.errors import Refused
-from stopbank.commands import keep, machine, operate, processes, sensors, zones
+from stopbank.commands import keep, laboratory, machine, operate, processes, sensors, zones
 from stopbank.commands import rules as rules_commands
 from stopbank.logs import to_stderr
 from stopbank.terminal import REFUSED, warn
@@ -32,6 +32,9 @@ for command in (
     machine.doctor,
     keep.backup,
     keep.restore,
+    laboratory.demo,
+    laboratory.lab,
+    laboratory.bench,
 ):
     app.command()(command)
 for hidden in (processes.speaker, processes.intake, processes.web, processes.worker):

@@ -89,12 +89,12 @@ def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
 @app.command()
 def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     """Watches this machine's interfaces until SIGTERM; needs CAP_NET_RAW, and no network to detect."""
-    from sensors import live
+    from sensors.live import run as run_sensor
     from stopbank import wiring
 
     found = loaded(config)
     try:
-        live.run(wiring.sensor(found, ()), wiring.link(found))
+        run_sensor(wiring.sensor(found, ()), wiring.link(found))
     except Refused as error:
         refuse(error, code=2)
     except PermissionError:
@@ -114,6 +114,7 @@ def enforce(
     where = ("--config", str(config.resolve())) if config.exists() else ()
     try:
         settings = wiring.enforce(loaded(config), (*wiring.program(), "enforce", "--hosted", *where))
+        settings.state.mkdir(mode=0o2770, parents=True, exist_ok=True)
         if hosted:
             enforcing.run(settings)
         else:
