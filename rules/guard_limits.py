@@ -74,7 +74,7 @@ def _budget(kind: str, count: int, limit: int, what: str) -> Iterator[Finding]:
 
 def _automatic(request: Request, zones: list[Zone]) -> Iterator[Finding]:
     if isinstance(request.rule, FlowSpec):
-        yield from _collateral(request.collateral, zones)
+        yield from _collateral(request.collateral, zones, request.person_decides)
         return
     closed = [zone.name for zone in zones if not zone.blackhole]
     if closed or not zones:
@@ -84,11 +84,12 @@ def _automatic(request: Request, zones: list[Zone]) -> Iterator[Finding]:
         yield error("guard.rtbh.automatic", "prefix", request.rule.prefix, reason, fix)
 
 
-def _collateral(measured: float | None, zones: list[Zone]) -> Iterator[Finding]:
+def _collateral(measured: float | None, zones: list[Zone], person_decides: bool) -> Iterator[Finding]:
     limit = min((zone.collateral_limit for zone in zones), default=0.0)
     if measured is None:
         reason = "was not measured: what normal traffic the rule hits is unknown"
         yield warning("guard.collateral.unknown", "collateral", "", reason, "let a person look")
     elif not measured <= limit:  # NaN is no measurement either
         reason = f"of the target's normal traffic would be hit; the zone allows {limit:.2%}"
-        yield error("guard.collateral.limit", "collateral", f"{measured:.2%}", reason, "let a person decide")
+        weigh = warning if person_decides else error
+        yield weigh("guard.collateral.limit", "collateral", f"{measured:.2%}", reason, "let a person decide")

@@ -25,6 +25,8 @@ class Request:
     """Share of the target's normal traffic that matches, 0 to 1; None where it was not measured."""
     replaces: RuleId | None = None
     """The held rule that this one takes the place of: its own id to change an action, or to check a held rule again."""
+    person_decides: bool = False
+    """A person looks at it before it goes out, or has: measured collateral then warns instead of refusing."""
 
 
 @dataclass(frozen=True, slots=True)

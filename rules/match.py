@@ -233,6 +233,8 @@ def parse_prefix(field: str, given: str) -> Network:
     """An IPv4 or IPv6 prefix; host bits, missing lengths and anything else doubtful are refused, never rounded."""
     if "/" not in given:
         raise Refused(field, given, "write the prefix length: 192.0.2.7/32 for one IPv4 host, 2001:db8::7/128 for IPv6")
+    if "%" in given:
+        raise Refused(field, given, "has a zone index, which no prefix has; leave out what stands behind the %")
     try:
         loose = ip_network(given, strict=False)
     except ValueError:

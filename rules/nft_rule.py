@@ -42,8 +42,8 @@ class Compiled:
     rule: FlowSpec
     id: RuleId
     target: Network | None
-    """The destination by which it is looked up; None: none, one with an offset, or everywhere (a map with one range over
-    all addresses matches nothing in the kernel)."""
+    """The destination by which it is looked up; None: none, one with an offset, or everywhere (a map with one range
+    over all addresses matches nothing in the kernel)."""
     family: Family
     precedence: Precedence
     """Sorts as RFC 8955 §5.1 and RFC 8956 §4 say, first match first."""

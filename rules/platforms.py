@@ -73,8 +73,8 @@ PROFILES = {
             polices_rate=False,
             allows_two_ports=False,
         ),
-        # Measured: 2.0 resets the session on IPv6 dont-fragment; everything else it carries.
-        Profile("bird", allows_v6_dont_fragment=False),
+        # Measured: 2.0 resets the session on IPv6 dont-fragment, and on offsets as ExaBGP packs them.
+        Profile("bird", allows_offset=False, allows_v6_dont_fragment=False),
         # Measured: 3.10 drops an NLRI of 240 bytes or more, or with an offset, silently; it loses the NS flag.
         Profile("gobgp", allows_offset=False, max_nlri_bytes=239, tcp_flag_bits=_ONE_BYTE_FLAGS),
         Profile(
@@ -117,6 +117,10 @@ def _match_findings(match: Match, profile: Profile) -> list[Finding]:
     if match.ip_family not in profile.families:
         reason = f"{profile.name} takes no {match.ip_family.label} FlowSpec"
         found.append(error("platform.family", "match", match.ip_family.label, reason, "leave this neighbour out"))
+    if match.family is Family.IPV6 and match.destination is None and match.source is None:
+        # ExaBGP 5 tells the family by the prefixes and sends such a match as IPv4.
+        reason = "an IPv6 rule without a prefix would go out as an IPv4 one"
+        found.append(error("platform.prefix", "match", match, reason, "name the destination"))
     for component, value in match.components():
         if component in PREFIXES:
             found += _prefix_findings(component, value, profile)

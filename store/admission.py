@@ -3,6 +3,7 @@
 A refused rule leaves no row but an audit line: denials are evidence too.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, func, select
@@ -34,6 +35,7 @@ def request_of(record: RuleRecord, now: datetime) -> Request:
         is_operator=record.is_operator,
         collateral=record.collateral,
         replaces=record.id,
+        person_decides=record.intent is Intent.PROPOSED or record.approved_by is not None,
     )
 
 
@@ -62,6 +64,8 @@ class Admission(Rules):
         Hands back the record and the guard's warnings and notes. The zone is found by the target unless given.
         """
         check_deadline(deadline, now, request.lifetime_seconds)
+        if proposed:
+            request = replace(request, person_decides=True)
         with self.writing(Concern.INTENTS) as session:
             try:
                 zones = all_zones(session)

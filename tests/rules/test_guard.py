@@ -579,6 +579,11 @@ def test_automatic_rules_are_held_to_the_collateral_of_the_zone() -> None:
     assert say(DNS, collateral=1.0) == {}
 
 
+def test_what_a_person_decides_on_may_have_more_collateral_than_automation_may_risk() -> None:
+    asked = say(DNS, origin=Origin.SENSOR, collateral=0.05, person_decides=True)
+    assert asked["guard.collateral.limit"].severity is Severity.WARNING
+
+
 def test_automation_blackholes_only_where_the_zone_says_so() -> None:
     allowed, closed = "blackhole { prefix 203.0.113.7/32; }", "blackhole { prefix 198.51.101.7/32; }"
     assert say(allowed, origin=Origin.PLAYBOOK) == {}
