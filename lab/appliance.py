@@ -56,16 +56,6 @@ class Appliance:
         """The read-only page."""
         return f"http://127.0.0.1:{self.web_port}/"
 
-    @property
-    def enforced(self) -> dict[str, Any]:
-        """What the enforcer on the edge reports."""
-        path = self.lab.directory / "edge" / "enforce" / "enforce.json"
-        try:
-            document: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return document
-
     def logs(self, lines: int = 12) -> str:
         """The end of every log, for a person who must find out what went wrong."""
         ends = (path.read_text(errors="replace").splitlines()[-lines:] for path in self._logs())

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lab.appliance import Appliance, appliance, monotonic_of
 from lab.receiver import Counts
+from lab.routers import Validity
 from lab.sender import Stream
 from lab.topology import PROTECTED, TARGET_IPV4, Lab, lab
 from lab.watch import Seen, Watch, holds_flowspec
@@ -33,6 +34,10 @@ LEAK_SECONDS = 1.0
 """Attack packets that still arrive this long after the first one mean that the attack was not stopped."""
 WITHDRAWN_WITHIN_SECONDS = 120.0
 TARGET: Network = ip_network(f"{TARGET_IPV4}/32")
+BLACKHOLED: Network = ip_network("203.0.113.99/32")
+SOURCE_ONLY = "match { source 203.0.113.66/32; protocol =udp; } then { discard; }"
+BLACKHOLE = f"blackhole {{ prefix {BLACKHOLED}; scope local; }}"
+"""What an operator does before the attack: a blackhole, and a rule that a validating router must not accept."""
 
 
 @dataclass(slots=True)
@@ -48,6 +53,7 @@ class Story:
     sent: int = 0
     benign_sent: int = 0
     rules: tuple[str, ...] = ()
+    operator_problems: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
 
     @property
@@ -73,6 +79,7 @@ class Story:
             found.append(f"{lost} of {self.benign_sent} benign packets were lost")
         if self.counts.dropped:
             found.append(f"the victim's counter itself lost {self.counts.dropped} packets: loss can't be judged")
+        found += self.operator_problems
         found += [f"{name} never had the rule" for name, seen in self.tables.items() if seen.came is None]
         found += [f"still announced: {one}" for one in self.left_over]
         return found
@@ -83,8 +90,10 @@ def run(console: Console) -> int:
     console.print("[bold]Stopbank demo[/]: building the lab (attacker, Linux edge, victim, BIRD, FRR, GoBGP) …")
     with lab() as up, appliance(up, LIMITS) as stopbank:
         console.print(f"Running. Look at it: [bold]{stopbank.url}[/]\n")
+        problems = _operator(console, up, stopbank)
         story = _attack(console, up, stopbank)
-        story.left_over = _left_over(up, stopbank)
+        story.operator_problems = tuple(problems)
+        story.left_over = _left_over(up)
         _report(console, story)
         if sys.stdin.isatty():
             console.input(f"\nPress Enter to take everything down ({stopbank.url} stays until then). ")
@@ -96,11 +105,34 @@ def run(console: Console) -> int:
     return 1 if failures else 0
 
 
+def _operator(console: Console, up: Lab, stopbank: Appliance) -> list[str]:
+    """An operator's two rules, from the command line to the routers and back."""
+    problems = []
+    started = time.monotonic()
+    blackhole = stopbank.command("rules", "add", BLACKHOLE, "--reason", "demo").split()[0]
+    if _wait(lambda: BLACKHOLED in up.bird.blackholes(), 10):
+        console.print(
+            f"Operator blackholes {BLACKHOLED}: in the edge's kernel after {time.monotonic() - started:.2f} s."
+        )
+    else:
+        problems.append("the operator's blackhole did not reach the edge's kernel")
+    source_only = stopbank.command("rules", "add", SOURCE_ONLY, "--reason", "demo").split()[0]
+    if _wait(lambda: any(one.validity is Validity.INVALID for one in up.bird.flowspec()), 10):
+        console.print("Operator sends a rule without destination: BIRD, which validates (RFC 8955 §6), rejects it.")
+    else:
+        problems.append("BIRD did not reject the rule without destination")
+    for rule in (blackhole, source_only):
+        stopbank.command("rules", "withdraw", rule, "--reason", "demo")
+    if not _wait(lambda: not up.bird.blackholes() and not up.bird.flowspec(), 10):
+        problems.append("the operator's rules were not withdrawn")
+    return problems
+
+
 def _attack(console: Console, up: Lab, stopbank: Appliance) -> Story:
     story = Story()
     routers = {"BIRD (iBGP, validating)": up.bird, "FRR (eBGP)": up.frr, "GoBGP (eBGP)": up.gobgp}
     tables = {name: holds_flowspec(router, str(TARGET_IPV4)) for name, router in routers.items()}
-    tables["nftables on the edge"] = lambda: bool(stopbank.enforced.get("rules"))
+    tables["nftables on the edge"] = lambda: str(TARGET_IPV4) in _nftables(up)
     receiver = up.receiver()
     console.print(
         f"Sending {BENIGN_PPS:,} benign packets/s, then {ATTACK_PPS:,} packets/s of {VECTOR} to {TARGET_IPV4} …"
@@ -123,11 +155,16 @@ def _attack(console: Console, up: Lab, stopbank: Appliance) -> Story:
     return story
 
 
-def _wait(claim: Callable[[], bool], seconds: float) -> None:
+def _wait(claim: Callable[[], bool], seconds: float) -> bool:
     """Until the claim holds, or the time is up: what is missing then is reported, not raised."""
     deadline = time.monotonic() + seconds
-    while not claim() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not (holds := claim()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds
+
+
+def _nftables(up: Lab) -> str:
+    return up.edge.run("nft", "list", "table", "inet", "stopbank", check=False)
 
 
 def _moments(stopbank: Appliance, story: Story) -> None:
@@ -148,13 +185,13 @@ def _earlier(known: float | None, moment: datetime) -> float:
     return found if known is None else min(known, found)
 
 
-def _left_over(up: Lab, stopbank: Appliance) -> tuple[str, ...]:
+def _left_over(up: Lab) -> tuple[str, ...]:
     """Whatever a table still holds."""
     found = [f"{type(one).__name__}: {held}" for one in (up.bird, up.frr, up.gobgp) for held in one.flowspec()]
     found += [
         f"{type(one).__name__}: blackhole {held}" for one in (up.bird, up.frr, up.gobgp) for held in one.blackholes()
     ]
-    return (*found, *(f"nftables: {one}" for one in stopbank.enforced.get("rules", ())))
+    return (*found, *(["nftables still filters the target"] if str(TARGET_IPV4) in _nftables(up) else ()))
 
 
 def _report(console: Console, story: Story) -> None:
