@@ -35,6 +35,8 @@ POLL_SECONDS = 1.0
 RELOAD_SECONDS = 30.0
 """How often to read everything again although nothing seems to have changed."""
 RETRY_SECONDS = 1.0
+CHUNK = 200
+"""Rules judged before the first of them go out."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
 
@@ -272,7 +274,7 @@ class Memory:
         if self._judged_in != (world, zones):
             self._verdicts.clear()
             self._judged_in = (world, zones)
-        offers = []
+        offers: list[Offer] = []
         for record in records:
             known = self._verdicts.get(record.id)
             if known is None or known[0] != record.hash + str(record.deadline):
@@ -280,6 +282,9 @@ class Memory:
                 surroundings = surroundings or replace(store.surroundings(world, now), recent=0)
                 known = (record.hash + str(record.deadline), _objection(record, surroundings, now))
                 self._verdicts[record.id] = known
+                if len(offers) % CHUNK == CHUNK - 1:
+                    # ExaBGP needs not wait for the last rule to be judged.
+                    self._tell(Known(tuple(offers[-CHUNK:]), is_complete=False))
             offers.append(Offer(record, known[1]))
         wanted = {record.id for record in records}
         self._verdicts = {id: verdict for id, verdict in self._verdicts.items() if id in wanted}

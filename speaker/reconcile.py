@@ -200,7 +200,7 @@ class Ledger:
                 # Decided while the answer was due: it goes out now.
                 pending, entry.effect = entry.effect, None
                 self._queue(key, entry, pending)
-            if not accepted and len(command.routes) > 1:
+            elif not accepted and len(command.routes) > 1:
                 entry.alone = True
                 self._queue(key, entry, Effect.ANNOUNCE if command.verb is Verb.ANNOUNCE else Effect.WITHDRAW)
                 continue

@@ -1,0 +1,175 @@
+import threading
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import flowspecs, sensible_matches
+
+from rules.guard import Origin
+from rules.rule import FlowSpec
+from speaker import journal
+from speaker.clock import Clock, Moment
+from speaker.journal import Contents, Journal, Note, Wish
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+PEER = ip_address("192.0.2.1")
+
+
+def wish(rule: FlowSpec, generation: int = 1) -> Wish:
+    return Wish(rule, Moment(NOW, "boot", 17.25), Origin.API, generation, "tenant", "zone", (PEER,))
+
+
+class Disk:
+    """Waits for what the thread tells."""
+
+    def __init__(self) -> None:
+        self.ticket = 0
+        self.errors: list[OSError] = []
+        self._changed = threading.Condition()
+
+    def synced(self, ticket: int) -> None:
+        with self._changed:
+            self.ticket = ticket
+            self._changed.notify_all()
+
+    def failed(self, error: OSError) -> None:
+        with self._changed:
+            self.errors.append(error)
+            self._changed.notify_all()
+
+    def wait(self, ticket: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ticket >= ticket, 20)
+
+    def wait_for_error(self) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: bool(self.errors), 20)
+
+
+@given(st.lists(flowspecs(sensible_matches()), max_size=4, unique_by=lambda rule: rule.id), st.data())
+def test_what_was_wanted_and_not_ended_is_read_back_also_after_compaction(
+    tmp_path_factory: pytest.TempPathFactory, rules: list[FlowSpec], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    ended = data.draw(st.sets(st.sampled_from(rules)) if rules else st.just(set()))
+    for _ in range(2):
+        disk = Disk()
+        diary = Journal(path, disk.synced, disk.failed)
+        diary.open()
+        entries = [journal.wanted(wish(rule)) for rule in rules] + [journal.ended(rule.id) for rule in ended]
+        disk.wait(diary.append(entries))
+        diary.close()
+        assert journal.read(path).wishes == {rule.id: wish(rule) for rule in rules if rule not in ended}
+
+
+@given(st.integers(0, 400), st.binary(max_size=20))
+def test_a_torn_or_damaged_tail_costs_only_itself(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, garbage: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    first, second = (
+        Wish(rule, Moment(NOW, "boot", 1), Origin.API, 1)
+        for rule in [
+            flow(1),
+            flow(2),
+        ]
+    )
+    lines = [journal._bytes(journal.wanted(one)) for one in (first, second)]
+    path.write_bytes(lines[0] + lines[1][: min(cut, len(lines[1]) - 2)] + garbage)
+    contents = journal.read(path)
+    assert contents.wishes.get(first.id) == first
+    disk = Disk()
+    diary = Journal(path, disk.synced, disk.failed)
+    diary.open()
+    disk.wait(diary.append([journal.wanted(second)]))
+    diary.close()
+    assert set(journal.read(path).wishes) == {first.id, second.id}
+
+
+def flow(number: int) -> FlowSpec:
+    from rules.text import parse_flowspec
+
+    return parse_flowspec(f"match {{ destination 203.0.113.{number}/32; }} then {{ discard; }}")
+
+
+def test_notes_stay_until_the_database_has_them_and_numbers_are_not_used_twice(tmp_path: Path) -> None:
+    notes = [Note(number, NOW, "rule.quarantined", "x", {"why": "y"}) for number in (1, 2)]
+    for _ in range(2):
+        disk = Disk()
+        diary = Journal(tmp_path / "journal", disk.synced, disk.failed)
+        diary.open()
+        disk.wait(diary.append([*map(journal.noted, notes), journal.written(1)]))
+        diary.close()
+        assert journal.read(tmp_path / "journal").notes == {2: notes[1]}
+    disk = Disk()
+    diary = Journal(tmp_path / "journal", disk.synced, disk.failed)
+    diary.open()
+    diary.append([journal.written(2)])
+    diary.close()
+    diary = Journal(tmp_path / "journal", disk.synced, disk.failed)
+    assert diary.open().notes == {}
+    diary.close()
+    assert journal.read(tmp_path / "journal").last_note == 2
+
+
+def test_five_thousand_rules_are_not_five_thousand_fsyncs(tmp_path: Path) -> None:
+    disk = Disk()
+    diary = Journal(tmp_path / "journal", disk.synced, disk.failed)
+    diary.open()
+    tickets = [diary.append([journal.ended(flow(1).id)]) for _ in range(5_000)]
+    disk.wait(tickets[-1])
+    diary.close()
+    assert diary.fsyncs < 500
+    assert journal.read(tmp_path / "journal").lines == 5_000
+
+
+def test_a_disk_that_fails_is_reported_and_nothing_is_claimed_until_it_works_again(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    disk = Disk()
+    diary = Journal(folder / "journal", disk.synced, disk.failed)
+    diary.open()
+    folder.rename(tmp_path / "away")
+    ticket = diary.append([journal.wanted(wish(flow(1)))])
+    disk.wait_for_error()
+    assert disk.ticket < ticket
+    (tmp_path / "away").rename(folder)
+    disk.wait(ticket)
+    diary.close()
+    assert set(journal.read(folder / "journal").wishes) == {flow(1).id}
+
+
+def test_a_missing_file_is_an_empty_journal(tmp_path: Path) -> None:
+    assert journal.read(tmp_path / "journal") == Contents()
+
+
+class Clocks(Clock):
+    """Clocks that a test sets."""
+
+    def __init__(self) -> None:
+        self.seconds, self.time, self.id = 100.0, NOW, "boot"
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wall(self) -> datetime:
+        return self.time
+
+    def boot(self) -> str:
+        return self.id
+
+
+@given(st.floats(-1e7, 1e7), st.integers(0, 86_400))
+def test_no_step_of_the_wall_clock_moves_a_deadline_and_only_a_reboot_makes_it_count(
+    step: float, lifetime: int
+) -> None:
+    clocks = Clocks()
+    moment = Moment.of(NOW + timedelta(seconds=lifetime), clocks)
+    clocks.time += timedelta(seconds=step)
+    assert moment.loaded(clocks).monotonic == 100.0 + lifetime
+    clocks.id = "after a reboot"
+    clocks.time = NOW
+    assert moment.loaded(clocks).monotonic == 100.0 + lifetime
