@@ -20,7 +20,7 @@ class Seen:
 class Watch:
     """Polls a set of tables, each in a thread of its own; a context manager."""
 
-    def __init__(self, tables: dict[str, Callable[[], bool]], every_seconds: float = 0.01) -> None:
+    def __init__(self, tables: dict[str, Callable[[], bool]], every_seconds: float = 0.05) -> None:
         self.seen = {name: Seen() for name in tables}
         self._every = every_seconds
         self._stop = threading.Event()
