@@ -210,8 +210,8 @@ def sensor_views(records: Iterable[SensorRecord], now: datetime) -> tuple[Sensor
             name=one.name,
             alive=now - one.last_seen <= SENSOR_SILENCE,
             seen=f"{max(0, (now - one.last_seen).total_seconds()):.0f} s ago",
-            packets=_count(one.statistics.get("packets")),
-            dropped=_count(one.statistics.get("kernel_drops")),
+            packets=_count(one.statistics.get("packets_total")),
+            dropped=_count(one.statistics.get("packets_dropped_total")),
         )
         for one in sorted(records, key=lambda one: one.name)
     )

@@ -97,7 +97,9 @@ def test_incidents_sessions_and_sensors_are_shown(client: FlaskClient, store: St
              "why": "above the limit"},
         )
     )  # fmt: skip
-    store.save_sensor_seen(SensorRecord("east", NOW - timedelta(seconds=2), {"packets": 1234567, "kernel_drops": 0}))
+    store.save_sensor_seen(
+        SensorRecord("east", NOW - timedelta(seconds=2), {"packets_total": 1234567, "packets_dropped_total": 0})
+    )
     page = client.get("/").get_data(as_text=True)
     for text in ("1/1", "udp_amp:dns", "1.25 Mpps 4.2 Gbit/s", "above the limit", "812", "1,234,567", "2 s ago"):
         assert text in page, text
