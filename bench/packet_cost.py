@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,10 @@ def offline(path: Path, packets: int) -> dict[str, float]:
         source.close()
         return spent
 
+    def opened(kind: type[ClassicCapture] | type[LibpcapCapture]) -> Source:
+        files = ExitStack()
+        return kind(files.enter_context(path.open("rb")), str(path), 1, files)
+
     def theirs() -> float:
         reader = pcapy.open_offline(str(path))
         began = time.thread_time()
@@ -93,8 +97,8 @@ def offline(path: Path, packets: int) -> dict[str, float]:
         return time.thread_time() - began
 
     ways: dict[str, Callable[[], float]] = {
-        "file": lambda: ours(lambda: ClassicCapture(path.open("rb"), str(path), 1)),
-        "batch": lambda: ours(lambda: LibpcapCapture(path.open("rb"), str(path), 1)),
+        "file": lambda: ours(lambda: opened(ClassicCapture)),
+        "batch": lambda: ours(lambda: opened(LibpcapCapture)),
         "callback": theirs,
     }
     found: dict[str, list[float]] = {name: [] for name in ways}

@@ -49,6 +49,8 @@ T_RECLAIMED, T_BACKWARDS, T_VLAN, T_IPV6, T_OUTGOING, T_STEPS = (
     for total in (Total.RECLAIMED, Total.BACKWARDS, Total.VLAN, Total.IPV6, Total.OUTGOING, Total.CLOCK_STEPS)
 )
 
+ANY_FRAGMENT = 2 | 4
+"""Bits of later and first fragments."""
 CLOCK_TOLERANCE = 1_000_000_000
 """A timestamp this far (ns) before its predecessor is a step of the clock; less is disorder, and the clock stands
 still."""
@@ -202,7 +204,7 @@ def _kind(reflectors, marks, protocol, flags, source_port, fragment):
     """The packet's one class; `headers.Kind` says how fragments are told."""
     if protocol == 17 and marks & 1 and reflectors[source_port]:
         return AMPLIFICATION
-    if fragment & 2:
+    if fragment & ANY_FRAGMENT:
         return FRAGMENTS
     if protocol == 6:
         return _tcp_kind(marks, flags)
@@ -223,7 +225,7 @@ def _kind(reflectors, marks, protocol, flags, source_port, fragment):
 def _count_row(rows, row, kind, protocol, fragment, packets, size):
     rows[row, PACKETS] += packets
     rows[row, BYTES] += size
-    if fragment & 2:
+    if fragment & ANY_FRAGMENT:
         rows[row, FRAGMENTS] += packets
     elif protocol != 17:
         rows[row, kind] += packets

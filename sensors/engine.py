@@ -32,6 +32,7 @@ DESCRIBED_PER_TICK = 16
 """Attacks classified in one tick, so that a thousand targets at once never hold up the capture."""
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
+NEVER = (1 << 63) - 1
 NO_ZONE = "-"
 
 
@@ -168,11 +169,23 @@ class Engine:
         return attack
 
     def _judge(self, row: int, now: int) -> tuple[judge.Verdict, ANY]:
+        """What the host's last long window holds, as far as there was one."""
         span = max(min(self._settings.long_seconds, (now - self._started) / 1e9), self._settings.short_seconds)
-        recent = self.tables.since(self.tables.clock_ns - int(span * 1e9))
-        host = self.tables.host(row)
-        incoming, outgoing = judge.both_ways(host, recent)
-        return judge.judge(host, incoming, outgoing, span, self._floor), incoming
+        incoming, outgoing = self._between(self.tables.host(row), self.tables.clock_ns - int(span * 1e9), NEVER)
+        return judge.judge(self.tables.host(row), incoming, outgoing, span, self._floor), incoming
+
+    def _between(self, host: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
+        """What a host got and sent in a span of analysis time, both included."""
+        entries = self.tables.since(begin_ns)
+        entries = entries[: np.searchsorted(entries["time"], end_ns, side="right")]
+        return judge.both_ways(host, entries)
+
+    def _guilty(self, attack: Attack) -> frozenset[Kind]:
+        """Kinds that a closer look at the attack's last long window condemns."""
+        last = int(self._settings.long_seconds * 1e9)
+        incoming, outgoing = self._between(attack.target, attack.last_ns - last, attack.last_ns)
+        verdict = judge.judge(attack.target, incoming, outgoing, self._settings.long_seconds, self._floor)
+        return frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
 
     def _speak(self, seen: datetime) -> None:
         for _ in range(min(len(self._waiting), DESCRIBED_PER_TICK)):
@@ -189,12 +202,11 @@ class Engine:
     def _describe(self, row: int, attack: Attack, track: Track | None) -> None:
         """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
         left."""
-        entries = self.tables.since(attack.first_ns)
-        entries = entries[: np.searchsorted(entries["time"], attack.last_ns, side="right")]
-        incoming, outgoing = judge.both_ways(attack.target, entries)
+        incoming, outgoing = self._between(attack.target, attack.first_ns, attack.last_ns)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
         kinds = frozenset().union(*(METRIC_KINDS[metric] for metric in crossed))
         if self._judging:
+            attack.kinds |= self._guilty(attack)
             sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
         else:
             sample = incoming[np.isin(incoming["kind"], list(kinds - self._usual(row)))]

@@ -104,8 +104,9 @@ def unsolicited(incoming: ANY, outgoing: ANY, kinds: Collection[Kind]) -> NDArra
 
 
 def companions(kinds: Collection[Kind]) -> frozenset[Kind]:
-    """With what belongs to them: reflectors' refusals to their SYN-ACKs, later fragments to amplified answers."""
-    more = {Kind.SYN_ACK: Kind.RST, Kind.AMPLIFICATION: Kind.FRAGMENT}
+    """With what belongs to them: reflectors' refusals to their SYN-ACKs, the fragments of amplified answers to
+    each other."""
+    more = {Kind.SYN_ACK: Kind.RST, Kind.AMPLIFICATION: Kind.FRAGMENT, Kind.FRAGMENT: Kind.AMPLIFICATION}
     return frozenset(kinds) | {other for kind, other in more.items() if kind in kinds}
 
 

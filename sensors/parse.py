@@ -168,6 +168,14 @@ def _transport(buffer, at, end, protocol, later):
 
 
 @inlined
+def _fragment_bits(later, more):
+    """FlowSpec's bits but DF (RFC 8955 §4.2.2.12): is-fragment means a later one, the first one has its own."""
+    if later:
+        return 2 if more else 2 | 8
+    return 4 if more else 0
+
+
+@inlined
 def _header_length(buffer, at, end, protocol):
     """Of the transport header, in bytes: what every packet of a merged one has."""
     if protocol == 6:
@@ -189,13 +197,7 @@ def _ipv4(buffer, at, end, wire):
         return _refused(MALFORMED)
     word = be16(buffer, at + 6)
     later, more = word & 0x1FFF, word & 0x2000
-    fragment = 1 if word & 0x4000 else 0
-    if later or more:
-        fragment |= 2
-        if not later:
-            fragment |= 4
-        if not more:
-            fragment |= 8
+    fragment = _fragment_bits(later != 0, more != 0) | (1 if word & 0x4000 else 0)
     protocol = np.int64(buffer[at + 9])
     transport = min(end, at + length)
     marks, sport, dport, flags, itype, icode = _transport(buffer, at + header, transport, protocol, later != 0)
@@ -221,7 +223,7 @@ def _extensions(buffer, at, end, protocol):
             later = (word & 0xFFF8) != 0
             # An atomic fragment (RFC 6946) is whole.
             if word & 0xFFF9:
-                fragment = 2 | (0 if later else 4) | (0 if word & 1 else 8)
+                fragment = _fragment_bits(later, word & 1 != 0)
             protocol, at = np.int64(buffer[at]), at + 8
             if later:
                 break

@@ -10,6 +10,7 @@ import gzip
 import struct
 import tempfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,23 +38,20 @@ _BATCH = 1024
 def open_capture(path: str | Path, weight: int = 1) -> Source:
     """The source for a capture file, or `-` for standard input; raises `Refused` with one line when it can't be
     read."""
+    opened = ExitStack()
     try:
-        stream: BinaryIO = Path("/dev/stdin" if str(path) == "-" else path).open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise Refused("capture", path, f"can't be opened: {error.strerror}") from None
-    try:
+        stream: BinaryIO = opened.enter_context(Path("/dev/stdin" if str(path) == "-" else path).open("rb"))  # noqa: SIM115
         magic = stream.peek(4)[:4]  # type: ignore[attr-defined]
         if magic[:2] == _GZIP:
-            stream = gzip.open(stream)  # type: ignore[assignment]  # noqa: SIM115
+            stream = opened.enter_context(gzip.open(stream))  # type: ignore[assignment]  # noqa: SIM115
             magic = stream.peek(4)[:4]  # type: ignore[attr-defined]
-        if magic in _CLASSIC:
-            return ClassicCapture(stream, str(path), weight)
-        return LibpcapCapture(stream, str(path), weight)
+        kind = ClassicCapture if magic in _CLASSIC else LibpcapCapture
+        return kind(stream, str(path), weight, opened)
     except (OSError, EOFError, zlib.error) as error:
-        stream.close()
-        raise Refused("capture", path, f"can't be read: {error}") from None
+        opened.close()
+        raise Refused("capture", path, f"can't be read: {getattr(error, 'strerror', None) or error}") from None
     except Refused:
-        stream.close()
+        opened.close()
         raise
 
 
@@ -68,7 +66,9 @@ class ClassicCapture:
 
     live = False
 
-    def __init__(self, stream: BinaryIO, path: str, weight: int) -> None:
+    def __init__(self, stream: BinaryIO, path: str, weight: int, opened: ExitStack) -> None:
+        """`opened` is what to close in the end."""
+        self._opened = opened
         self._stream, self._path, self._weight = stream, path, weight
         header = stream.read(24)
         if len(header) < 24:
@@ -122,7 +122,7 @@ class ClassicCapture:
 
     def close(self) -> None:
         """As `Source.close`."""
-        self._stream.close()
+        self._opened.close()
 
 
 class LibpcapCapture:
@@ -134,16 +134,18 @@ class LibpcapCapture:
 
     live = False
 
-    def __init__(self, stream: BinaryIO, path: str, weight: int) -> None:
+    def __init__(self, stream: BinaryIO, path: str, weight: int, opened: ExitStack) -> None:
+        """`opened` is what to close in the end."""
         self._path, self._weight = path, weight
-        self._copy: tempfile._TemporaryFileWrapper[bytes] | None = None
-        if path == "-" or isinstance(stream, gzip.GzipFile):
-            self._copy = tempfile.NamedTemporaryFile(prefix="stopbank-")  # noqa: SIM115
+        self._name = path
+        self._opened = opened
+        if path == "-" or isinstance(stream, gzip.GzipFile) or not Path(path).is_file():
+            # libpcap reads files only; what comes through a pipe or packed goes into one that vanishes by itself.
+            copy = opened.enter_context(tempfile.NamedTemporaryFile(prefix="stopbank-"))  # noqa: SIM115
             while piece := stream.read(_PIECE):
-                self._copy.write(piece)
-            self._copy.flush()
-        stream.close()
-        self._name = self._copy.name if self._copy else path
+                copy.write(piece)
+            copy.flush()
+            self._name = copy.name
         self._reader = self._open()
         self._link = _known(path, self._reader.datalink())
         self._read = 0
@@ -212,5 +214,4 @@ class LibpcapCapture:
     def close(self) -> None:
         """As `Source.close`."""
         self._reader.close()
-        if self._copy:
-            self._copy.close()
+        self._opened.close()

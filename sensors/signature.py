@@ -32,7 +32,7 @@ _SMALLEST = 0.05
 """A vector or a vector's fragments below this share get no rule of their own."""
 
 _FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
-_IS_FRAGMENT = Bitmask.of(FlagTest(FRAGMENT_BITS["is-fragment"], exact=True))
+_LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
 
 
 def _flags(required: int, *absent: int) -> Bitmask:
@@ -86,21 +86,27 @@ def _shares(match: Match, entries: ANY) -> tuple[float, float]:
 
 def _of_vector(target: Network, vector: Vector, part: ANY, normal: ANY) -> Iterator[Match]:
     """Rules for one vector's packets: the plain one, refined as far as the packets allow; another for its fragments."""
-    fragments = part["fragment"] & 2 != 0
-    plain = part[~fragments]
-    if len(plain) and len(plain) >= _SMALLEST * len(part):
-        for base in _bases(target, vector, plain):
-            yield _refined(base, vector, plain[selected(base, plain)], normal)
-    if fragments.any() and fragments.mean() >= _SMALLEST:
-        yield _fragment_rule(target, part[fragments])
+    later = part["fragment"] & _LATER != 0
+    if vector.kind == "ip_fragment_flood":
+        yield _fragment_rule(target, part)
+        return
+    ported = part[~later]
+    if len(ported) >= max(1, _SMALLEST * len(part)):
+        for base in _bases(target, vector, ported):
+            yield _refined(base, vector, ported[selected(base, ported)], normal)
+    if later.any() and later.mean() >= _SMALLEST:
+        yield _fragment_rule(target, part[later])
 
 
 def _fragment_rule(target: Network, part: ANY) -> Match:
+    """Later fragments, and first ones where the attack has them."""
+    wanted = _LATER | _FIRST if (part["fragment"] & _FIRST != 0).mean() >= _SMALLEST else _LATER
+    fragment = Bitmask.any_of(*(FlagTest(bit, exact=True) for bit in (_LATER, _FIRST) if wanted & bit))
     protocol = _few(part["protocol"], 1)
     if protocol and target.version == 4:
-        return Match(destination=target, protocol=Numeric.only(*protocol), fragment=_IS_FRAGMENT)
+        return Match(destination=target, protocol=Numeric.only(*protocol), fragment=fragment)
     # Routers find no upper-layer protocol in a later IPv6 fragment.
-    return Match(destination=target, fragment=_IS_FRAGMENT)
+    return Match(destination=target, fragment=fragment)
 
 
 def _bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
