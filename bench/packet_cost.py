@@ -38,7 +38,7 @@ from sensors.tables import make
 PEER = "pcapy callback, struct and dict"
 ROUNDS = 5
 LIVE_SECONDS = 1.5
-LIVE_PACKETS_PER_SECOND = 100_000
+LIVE_PACKETS_PER_SECOND = 200_000
 
 
 def callback(counts: dict[tuple[bytes, int], list[int]]) -> Callable[[Any, bytes], None]:

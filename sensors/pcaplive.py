@@ -1,10 +1,10 @@
 """One interface as a source, through libpcap: slower than the ring, for places where the ring is not to be had.
 
 pcapy's blocking mode doesn't return on a silent link whatever its timeout says, so the handle never blocks and `wait`
-polls.
+sleeps.
 """
 
-import select
+import time
 
 import pcapy
 
@@ -18,6 +18,9 @@ from sensors.tables import Tables
 _BATCH = 1024
 _ROUNDS = 64
 """Batches in one call of `feed`, so that a flood never keeps the engine from looking at the counters."""
+
+_FASTEST = 800_000_000
+"""Bytes a second that may come into the buffer."""
 
 
 class LibpcapInterface:
@@ -45,8 +48,7 @@ class LibpcapInterface:
         self._link = reader.datalink()
         if self._link not in LINK_TYPES:
             raise Refused("interfaces", interface, f"has link type {self._link}, which is not supported")
-        self._poll = select.poll()
-        self._poll.register(reader.getfd(), select.POLLIN)
+        self._pause = settings.ring_megabytes * (1 << 20) / _FASTEST
 
     def feed(self, tables: Tables, until_ns: int) -> Fed:
         """As `Source.feed`."""
@@ -58,8 +60,8 @@ class LibpcapInterface:
         return Fed()
 
     def wait(self, seconds: float) -> None:
-        """As `Source.wait`."""
-        self._poll.poll(max(0.0, seconds) * 1000)
+        """As `Source.wait`, but sleeps on when packets come, for as long as libpcap's buffer lasts."""
+        time.sleep(min(max(0.0, seconds), self._pause))
 
     def losses(self) -> Losses:
         """As `Source.losses`."""

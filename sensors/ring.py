@@ -33,6 +33,8 @@ _MR_PROMISC, _TPACKET_V3, _FANOUT_HASH, _FANOUT_FLAG_DEFRAG = 1, 2, 0, 0x8000
 _BLOCK_BYTES = 1 << 18
 _FRAME_BYTES = 1 << 11
 _STATUS, _STATUS_USER = 8, 1
+_FASTEST = 1_600_000_000
+"""Bytes a second that may come into a ring: some seven million packets, cut to their headers."""
 
 _ARPHRD = {1: ETHERNET, 772: ETHERNET, 801: IEEE802_11, 803: IEEE802_11_RADIO} | dict.fromkeys(
     (512, 768, 769, 776, 778, 823, 65534), RAW
@@ -148,6 +150,7 @@ class Rings:
     def __init__(self, settings: Capturing) -> None:
         """Opens every interface; raises `Refused` for the first that can't be."""
         self._settings = settings
+        self._pause = settings.ring_megabytes * (1 << 20) / _FASTEST
         self._rings: list[Ring] = []
         self._poll = select.poll()
         self._lost: dict[str, Losses] = {}
@@ -171,10 +174,10 @@ class Rings:
         return Fed()
 
     def wait(self, seconds: float) -> None:
-        """As `Source.wait`."""
-        if not self._rings:
-            time.sleep(seconds)
-        troubled = [number for number, event in self._poll.poll(max(0.0, seconds) * 1000) if event & ~select.POLLIN]
+        """As `Source.wait`, but sleeps on when packets come, as long as the ring has room for them: waking for every
+        block that the kernel retires costs more than counting what is in it."""
+        time.sleep(min(max(0.0, seconds), self._pause))
+        troubled = [number for number, event in self._poll.poll(0) if event & ~select.POLLIN]
         for number in troubled:
             self._trouble(number)
         for interface, since in list(self._gone.items()):
