@@ -35,6 +35,8 @@ class Expiry:
     rule: RuleId
     deadline: datetime
     """As the database has it: an extension that we have not seen keeps the rule."""
+    late_seconds: float
+    """Behind the deadline, by the monotonic clock."""
 
 
 class Desire:
@@ -102,12 +104,13 @@ class Desire:
     def due(self) -> tuple[Expiry, ...]:
         """Ends what is past its deadline."""
         found = []
-        for id in self.deadlines.due(self._clock.now()):
+        now = self._clock.now()
+        for id in self.deadlines.due(now):
             wish = self.wishes.get(id)
             if wish is None:
                 continue
             self._expired[id] = (wish.generation, wish.deadline.wall)
-            found.append(Expiry(id, wish.deadline.wall))
+            found.append(Expiry(id, wish.deadline.wall, now - wish.deadline.monotonic))
             self._end(id)
         return tuple(found)
 

@@ -178,7 +178,7 @@ class Loop:
     def _tick(self) -> None:
         now = self._clock.now()
         self._watch.look(now)
-        self._expire(now)
+        self._expire()
         if problem := self._talk.tick(now):
             self._alarmed(problem)
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
@@ -323,9 +323,10 @@ class Loop:
             self._head, self._head_at = head, now
             self._journal.append([journal.audit_head(*head)])
 
-    def _expire(self, now: float) -> None:
+    def _expire(self) -> None:
         for expiry in self._desire.due():
             self._metrics.expired.inc()
+            self._metrics.lateness.observe(expiry.late_seconds)
             self._memory.ask(expiry)
 
     def _switched(self, flag: Flag) -> None:

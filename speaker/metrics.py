@@ -43,7 +43,7 @@ class Metrics:
         )
         self.lateness = Histogram(
             "stopbank_expiry_lateness_seconds",
-            "From a rule's deadline to its withdrawal's command",
+            "From a rule's deadline to the decision to withdraw it",
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
             registry=self.registry,
         )

@@ -6,17 +6,17 @@ neighbour follows `rules.lifecycle` alone.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rules import guard
-from rules.errors import Refused
 from rules.lifecycle import Announcement, Effect, Event, Phase
 from rules.neighbour import Address, Neighbour
 from rules.rule import Blackhole, Rule, RuleId
 from speaker import commands
 from speaker.commands import BATCH_LIMIT, Route
+from speaker.fitness import Fitness, Key
 
 LOOK_AHEAD = 2_000
 """How far a blackhole looks for company in the queue."""
@@ -25,14 +25,8 @@ SETTLING_SECONDS = 5.0
 """A rule's attributes change no sooner than this after the last command about it: ExaBGP queues by attributes, and a
 change that meets an unsent announcement of the same rule may reach the router before it."""
 
-REFUSED_SECONDS = 60.0
-"""How long a route that ExaBGP refused is not tried again."""
-
 RETRY_SECONDS = 60.0
 """How long a withdrawal that kept failing rests."""
-
-Key = tuple[Address, RuleId]
-"""Neighbour and rule."""
 
 
 class Verb(Enum):
@@ -88,9 +82,7 @@ class Ledger:
         self.is_paused = True
         """No command goes out: what ExaBGP holds is not known yet."""
         self._wanted: dict[RuleId, Rule] = {}
-        self._barred: dict[Key, str] = {}
-        self._missing: frozenset[Address] = frozenset()
-        self._refused: dict[Key, tuple[Route, float]] = {}
+        self._fitness = Fitness()
         self._entries: dict[Key, _Entry] = {}
         self._by_rule: dict[RuleId, dict[Address, None]] = {}
         self._taken: dict[Address, set[RuleId]] = {}
@@ -101,6 +93,8 @@ class Ledger:
         self._later: list[tuple[float, Key]] = []
         self._busy: dict[Address, int] = {}
         """Neighbour -> entries with something to be said or in flight."""
+        self.counts: Counter[tuple[Address, Phase]] = Counter()
+        """How many rules stand at each neighbour in each phase."""
         self._changes: dict[Key, Status] = {}
         self.alarms: list[str] = []
 
@@ -114,8 +108,7 @@ class Ledger:
 
     def set_missing(self, peers: frozenset[Address], now: float) -> None:
         """Neighbours that ExaBGP has no session for: it would say `done` and tell nobody."""
-        if peers != self._missing:
-            self._missing = peers
+        if self._fitness.set_missing(peers):
             self.settle_all(now)
 
     def want(self, rule: Rule, now: float) -> None:
@@ -130,11 +123,8 @@ class Ledger:
 
     def bar(self, peer: Address, reasons: Mapping[RuleId, str], now: float) -> None:
         """Exactly these rules must not stand at this neighbour, because…"""
-        before = {key: why for key, why in self._barred.items() if key[0] == peer}
-        after = {(peer, rule): why for rule, why in reasons.items()}
-        self._barred = {key: why for key, why in self._barred.items() if key[0] != peer} | after
-        for key in before.keys() ^ after.keys():
-            self._settle_at(key[0], key[1], now)
+        for rule in self._fitness.bar(peer, reasons):
+            self._settle_at(peer, rule, now)
 
     def settle_all(self, now: float) -> None:
         """Look at everything again."""
@@ -205,15 +195,18 @@ class Ledger:
                 self._queue(key, entry, Effect.ANNOUNCE if command.verb is Verb.ANNOUNCE else Effect.WITHDRAW)
                 continue
             if not accepted and command.verb is Verb.ANNOUNCE:
-                self._refused[key] = (route, now + REFUSED_SECONDS)
-                heapq.heappush(self._later, (now + REFUSED_SECONDS, key))
-                entry.detail = "ExaBGP refused it; its log says why"
+                heapq.heappush(self._later, (self._fitness.refused(key, route, now), key))
             self._step(key, entry, _ANSWERS[command.verb, accepted], now)
-            self._settle_at(*key, now)
+            if not self._stands(key, entry, route):
+                self._settle_at(*key, now)
 
     def is_settled(self, peer: Address) -> bool:
         """Whether nothing is to be said to a neighbour any more and every answer is there."""
         return not self.is_paused and not self._busy.get(peer)
+
+    def may_hold(self, peer: Address) -> bool:
+        """Whether a neighbour may hold any rule."""
+        return bool(self._taken.get(peer))
 
     def held_by(self, peer: Address) -> dict[RuleId, float]:
         """The rules a neighbour may hold, each with when ExaBGP was last told about it."""
@@ -239,6 +232,11 @@ class Ledger:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
+    def _stands(self, key: Key, entry: _Entry, route: Route) -> bool:
+        """Whether it is active as it is wanted: what most answers come to."""
+        is_wanted = self._wanted.get(key[1]) is route.rule and not self._fitness.is_barred(key)
+        return is_wanted and entry.announcement.phase is Phase.ACTIVE and entry.route is route
+
     def _settle_at(self, peer: Address, rule_id: RuleId, now: float) -> None:
         key = (peer, rule_id)
         entry = self._entries.get(key)
@@ -249,34 +247,16 @@ class Ledger:
             if entry is not None:
                 self._end(key, entry, now)
             return
-        try:
-            route = commands.route(rule, neighbour)
-            reason = self._reason_against(key, rule, route, neighbour, now)
-        except Refused as refused:
-            route, reason = Route(rule), "; ".join(map(str, refused.problems))
+        taken = self._taken.setdefault(peer, set())
+        fit = self._fitness.judge(key, rule, neighbour, len(taken) - (rule_id in taken), now)
+        if fit.is_full:
+            self._waiting.setdefault(peer, {})[rule_id] = None
         if entry is None or entry.announcement.phase is Phase.ENDED:
-            entry = self._new(key, _Entry(route))
-        if reason is not None:
-            self._expel(key, entry, reason, now)
+            entry = self._new(key, _Entry(fit.route))
+        if fit.reason:
+            self._expel(key, entry, fit.reason, now)
         else:
-            self._offer(key, entry, route, now)
-
-    def _reason_against(self, key: Key, rule: Rule, route: Route, neighbour: Neighbour, now: float) -> str | None:
-        """Why this neighbour must not get the rule; None: it may."""
-        if key in self._barred:
-            return self._barred[key]
-        if neighbour.peer_address in self._missing:
-            return "ExaBGP has no such neighbour: restart it with the new configuration"
-        if key in self._refused:
-            refused, until = self._refused[key]
-            if refused == route and now < until:
-                return "ExaBGP refused it; its log says why"
-            del self._refused[key]
-        taken = self._taken.setdefault(key[0], set())
-        errors = [one for one in guard.for_neighbour(rule, neighbour, len(taken) - (key[1] in taken)) if one.is_error]
-        if any(one.id == "guard.neighbour.budget" for one in errors):
-            self._waiting.setdefault(key[0], {})[key[1]] = None
-        return "; ".join(one.reason for one in errors) or None
+            self._offer(key, entry, fit.route, now)
 
     def _offer(self, key: Key, entry: _Entry, route: Route, now: float) -> None:
         phase = entry.announcement.phase
@@ -308,6 +288,8 @@ class Ledger:
         before = entry.announcement.phase
         entry.announcement, effect = entry.announcement.step(event)
         phase = entry.announcement.phase
+        self.counts[key[0], before] -= 1
+        self.counts[key[0], phase] += 1
         if effect is Effect.ALARM:
             self.alarms.append(f"{self.name(key[0])} may still hold {key[1]}: its withdrawal keeps failing")
             heapq.heappush(self._later, (now + RETRY_SECONDS, key))
@@ -360,6 +342,9 @@ class Ledger:
             queue.pop(key, None)
 
     def _new(self, key: Key, entry: _Entry) -> _Entry:
+        if key in self._entries:
+            self.counts[key[0], self._entries[key].announcement.phase] -= 1
+        self.counts[key[0], entry.announcement.phase] += 1
         self._entries[key] = entry
         self._by_rule.setdefault(key[1], {})[key[0]] = None
         self._busy.setdefault(key[0], 0)
@@ -369,9 +354,10 @@ class Ledger:
 
     def _forget(self, key: Key) -> None:
         entry = self._entries.pop(key)
+        self.counts[key[0], entry.announcement.phase] -= 1
         self._release(key, entry)
         self._taken.get(key[0], set()).discard(key[1])
-        self._refused.pop(key, None)
+        self._fitness.forget(key)
         peers = self._by_rule.get(key[1], {})
         peers.pop(key[0], None)
         if not peers:

@@ -10,7 +10,7 @@ from enum import Enum
 from rules.neighbour import Address
 from speaker import commands
 from speaker.commands import Route
-from speaker.reconcile import Key
+from speaker.fitness import Key
 from speaker.replies import AdjRibRoute, Done, Error, Neighbours, Reply, UnreadableRoute, Version
 
 

@@ -1,6 +1,5 @@
 """What the speaker says about itself: the answer to a status query, and the gauges."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 
 from rules.messages import KillMode
@@ -14,7 +13,6 @@ from speaker.talk import Talk
 
 def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: float) -> list[dict[str, object]]:
     """Each neighbour: its session, and how many rules stand there in which phase."""
-    phases = Counter((status.peer, status.phase) for status in ledger.statuses())
     return [
         {
             "name": one.name,
@@ -23,7 +21,7 @@ def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: floa
             "reason": session.reason,
             "families": sorted(family.value for family in session.families),
             "end_of_rib": sorted(family.value for family in session.ended),
-            "rules": {phase.value: count for (at, phase), count in phases.items() if at == peer},
+            "rules": {phase.value: count for (at, phase), count in ledger.counts.items() if at == peer and count},
             "flaps": session.flaps,
             "notification": session.notification,
             "inbound_updates": session.inbound,
@@ -38,8 +36,8 @@ def kill(mode: KillMode, by: str, ledger: Ledger, is_synced: bool, holding: Coll
 
     `holding`: neighbours that ExaBGP held routes for when it last listed them after a clear.
     """
-    peers = {*ledger.neighbours, *(status.peer for status in ledger.statuses())}
-    clear = [peer for peer in peers if peer not in holding and not ledger.held_by(peer)]
+    peers = {*ledger.neighbours, *(peer for peer, _ in ledger.counts if ledger.may_hold(peer))}
+    clear = [peer for peer in peers if peer not in holding and not ledger.may_hold(peer)]
     settled = is_synced and all(ledger.is_settled(peer) for peer in peers)
     is_all = mode is KillMode.WITHDRAW_ALL
     return {
@@ -81,8 +79,8 @@ class Gauges:
         metrics.frozen.clear()
         metrics.frozen.labels(mode.value).set(mode is not KillMode.NORMAL)
         metrics.announcements.clear()
-        for (name, phase), count in Counter((one.neighbour, one.phase) for one in ledger.statuses()).items():
-            metrics.announcements.labels(name, phase.value).set(count)
+        for (peer, phase), count in ledger.counts.items():
+            metrics.announcements.labels(ledger.name(peer), phase.value).set(count)
         for peer, one in ledger.neighbours.items():
             metrics.sessions.labels(one.name).set(sessions.of(peer).is_up)
             metrics.quarantined.labels(one.name).set(len(suspects.of(peer).sentenced))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Container
 from rules.neighbour import Address
 from rules.rule import RuleId
 from speaker import journal
+from speaker.fitness import Key
 from speaker.journal import Journal
 from speaker.quarantine import Quarantine
-from speaker.reconcile import Key, Ledger
+from speaker.reconcile import Ledger
 
 Sentenced = Callable[[Address, RuleId, str], None]
 

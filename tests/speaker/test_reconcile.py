@@ -1,6 +1,7 @@
 """The ledger against a model of ExaBGP: whatever the order of wishes, answers, refusals and restarts, in the end ExaBGP
 holds exactly what is wanted and fit."""
 
+from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from hypothesis import Phase as HypothesisPhase
@@ -136,6 +137,10 @@ class Reconciling(RuleBasedStateMachine):
     def no_budget_is_exceeded(self) -> None:
         for edge in EDGES:
             assert sum(peer == edge.peer_address for peer, _ in self.held) <= edge.budget
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        assert +self.ledger.counts == Counter((one.peer, one.phase) for one in self.ledger.statuses())
 
     def teardown(self) -> None:
         for _ in range(50):
