@@ -1,0 +1,166 @@
+"""From a detection to a rule in a real database and on to its end; time is set by the test."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from speaker_lab import LIMITS, neighbour
+
+from rules.match import Match
+from rules.messages import Accepted, Declined, DetectionReport
+from rules.text import parse_flowspec
+from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
+from rules.zone import Mode, Zone
+from speaker.clock import Clock
+from speaker.incidents import Incidents
+from speaker.settings import Settings
+from store.records import Intent
+from store.store import Store
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+TARGET = IPv4Network("203.0.113.7/32")
+ZONE = Zone("web", (IPv4Network("203.0.113.0/24"),), mode=Mode.AUTO, rule_lifetime_seconds=60)
+MATCH = parse_flowspec("match { destination 203.0.113.7/32; protocol =udp; source-port =53; } then { discard; }").match
+
+
+class Ticking(Clock):
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> float:
+        return (self.time - NOW).total_seconds()
+
+    def wall(self) -> datetime:
+        return self.time
+
+
+def report(
+    sequence: int, at: datetime, state: State = State.ONGOING, match: Match = MATCH, confirmed: bool = True
+) -> DetectionReport:
+    rate = Rate(100_000, 800_000_000)
+    detection = Detection(
+        sensor="edge",
+        attack="a1",
+        sequence=sequence,
+        zone=ZONE.name,
+        target=TARGET,
+        state=state,
+        vantage=Vantage.UPSTREAM,
+        confirmed=confirmed,
+        severity=10,
+        metric="packets",
+        rate=rate,
+        peak=rate,
+        vectors=(VectorShare(Vector("udp_amp", "dns"), 0.99, 0.99),),
+        signatures=(Signature(match, 0.99, 0.0),),
+        sources=1000,
+        spoofed=False,
+        first_seen=NOW,
+        seen=at,
+    )
+    return DetectionReport("edge", detection)
+
+
+class Bench:
+    """Incidents on a database of their own."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.clock, self.store = Ticking(), store
+        self.settings = Settings(folder, "", (neighbour("bird", 0),), limits=LIMITS)
+        self.incidents = Incidents(store, self.settings, self.clock)
+
+    def at(self, seconds: float) -> datetime:
+        self.clock.time = NOW + timedelta(seconds=seconds)
+        return self.clock.time
+
+    def take(self, sequence: int, seconds: float, state: State = State.ONGOING, confirmed: bool = True) -> object:
+        now = self.at(seconds)
+        return self.incidents.take(report(sequence, now, state, confirmed=confirmed), now)
+
+    def tick(self, seconds: float) -> None:
+        self.incidents.tick(self.at(seconds))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> object:
+    with Store.open(tmp_path / "db") as store:
+        store.put_zone(ZONE, "test", NOW)
+        yield Bench(store, tmp_path)
+
+
+def test_a_confirmed_detection_makes_a_rule_that_is_renewed_and_ends_after_the_hold_down(bench: Bench) -> None:
+    answer = bench.take(0, 0, State.STARTED)
+    assert isinstance(answer, Accepted)
+    (record,) = bench.store.wanted()
+    assert (record.rule.id, record.zone, record.incident) == (record.id, "web", answer.body["incident"])
+    assert record.deadline == NOW + timedelta(seconds=60)
+    bench.take(1, 30)
+    (renewed,) = bench.store.wanted()
+    assert renewed.deadline == NOW + timedelta(seconds=90)
+    bench.take(2, 31, State.OVER)
+    hold_down = bench.settings.patience.hold_down
+    bench.tick(31 + hold_down - 2)
+    assert len(bench.store.wanted()) == 1
+    for more in range(5):
+        bench.tick(31 + hold_down + 2 * more)
+    assert bench.store.wanted() == ()
+    ended = bench.store.rule(record.id)
+    assert ended is not None and ended.intent is Intent.ENDED and "quiet" in str(ended.ended_why)
+    assert bench.store.incidents()[0].state == "closed"
+
+
+def test_a_suspicion_is_recorded_and_makes_no_rule(bench: Bench) -> None:
+    assert isinstance(bench.take(0, 0, confirmed=False), Accepted)
+    assert bench.store.wanted() == ()
+    assert len(bench.store.incidents()) == 1
+
+
+def test_the_same_message_twice_changes_nothing(bench: Bench) -> None:
+    bench.take(0, 0)
+    before = (bench.store.wanted(), len(bench.store.incidents()))
+    bench.take(0, 0)
+    assert (bench.store.wanted(), len(bench.store.incidents())) == before
+    assert len(bench.store.detections(1)) == 1
+
+
+def test_history_is_recorded_and_makes_no_rule(bench: Bench) -> None:
+    now = bench.at(0)
+    old = report(0, now)
+    assert isinstance(bench.incidents.take(DetectionReport("edge", old.detection, is_history=True), now), Accepted)
+    assert bench.store.wanted() == ()
+
+
+def test_an_unknown_zone_is_declined_for_good(bench: Bench) -> None:
+    bench.store.remove_zone("web", "test", NOW)
+    answer = bench.take(0, 0)
+    assert isinstance(answer, Declined) and not answer.retry
+
+
+def test_what_a_person_withdrew_does_not_come_back(bench: Bench) -> None:
+    bench.take(0, 0)
+    (record,) = bench.store.wanted()
+    bench.store.withdraw(record.id, "alice", "no", bench.at(1))
+    bench.take(1, 2)
+    assert bench.store.wanted() == ()
+
+
+def test_while_the_kill_switch_is_thrown_no_rule_is_made(bench: Bench) -> None:
+    bench.incidents.may_act = False
+    bench.take(0, 0)
+    assert bench.store.wanted() == ()
+    assert "kill switch" in str(bench.store.incidents()[0].document["why"])
+    bench.incidents.may_act = True
+    bench.take(1, 1)
+    assert len(bench.store.wanted()) == 1
+
+
+def test_open_incidents_survive_a_restart(bench: Bench, tmp_path: Path) -> None:
+    bench.take(0, 0)
+    (record,) = bench.store.wanted()
+    again = Incidents(bench.store, bench.settings, bench.clock)
+    again.take(report(1, bench.at(5)), bench.at(5))
+    assert [one.id for one in bench.store.wanted()] == [record.id]
+    assert len(bench.store.incidents()) == 1
