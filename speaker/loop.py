@@ -5,7 +5,7 @@ withdrawal and the kill switch go on when any of them is dead.
 """
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -25,12 +25,12 @@ from rules.messages import (
 )
 from rules.neighbour import Address
 from rules.rule import RuleId
-from speaker import journal, killswitch, memory, status
+from speaker import killswitch, memory, status
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
 from speaker.desire import Desire
 from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced, Woken
-from speaker.journal import Journal, Note
+from speaker.journal import Journal
 from speaker.killswitch import Flag, Watch
 from speaker.memory import Memory
 from speaker.metrics import WRITE_SECONDS, Metrics
@@ -52,6 +52,7 @@ from speaker.settings import Settings
 from speaker.socket import Answering
 from speaker.suspects import Suspects
 from speaker.talk import EndOfRib, Talk
+from speaker.trail import Trail
 
 TICK_SECONDS = 0.5
 """The longest the loop sleeps: no clock step and no lost wake-up makes it later than this."""
@@ -59,7 +60,6 @@ STATUS_SECONDS = 0.2
 """How often changes of status go to the database."""
 PATIENCE_SECONDS = 10.0
 """How long End-of-RIB waits for the database's first word, of the restart time routers grant."""
-HEAD_SECONDS = 30.0
 END_OF_RIB_RETRY_SECONDS = 5.0
 BATCH = 256
 """Events taken before commands are sent."""
@@ -83,12 +83,12 @@ class Loop:
         self._desire = Desire(self._ledger, self._journal, clock)
         self._suspects = Suspects(self._ledger, self._journal, self._sentenced)
         self._memory = Memory(clock, inbox.put)
+        self._trail = Trail(self._journal, self._memory, clock, self._metrics)
         self._watch = Watch(state, self._switched)
         self._alarm = AlarmClock(lambda: inbox.put(Woken()))
         self._settings: Settings | None = None
         self._known_to_exabgp: Neighbours | None = None
         self._problem = "no settings yet"
-        self._notes = 0
         self._started = clock.now()
         self._is_informed = False
         """The database has told what it wants, or was waited for long enough."""
@@ -96,8 +96,7 @@ class Loop:
         self._journal_problem = ""
         self._holding: frozenset[Address] = frozenset()
         """Neighbours that ExaBGP held routes for when it last listed them."""
-        self._head: tuple[int, str] | None = None
-        self._head_at = self._status_at = self._metrics_at = -1e9
+        self._status_at = self._metrics_at = -1e9
         self._eor_retry: dict[Address, float] = {}
         self._wake_at: float | None = None
         self._is_ending = False
@@ -108,15 +107,11 @@ class Loop:
         """Read journal and flag, start the threads, greet ExaBGP. Raises `OSError` when the journal can't be opened."""
         contents = self._journal.open()
         now = self._clock.now()
-        self._notes, self._head = contents.last_note, contents.audit_head
         self._talk.resync(now)
+        self._trail.load(contents)
         self._desire.load(contents)
         self._suspects.load(contents.quarantine, now)
         self._watch.look(now, at_once=True)
-        if contents.unreadable:
-            self._alarmed("journal lines could not be read", count=contents.unreadable)
-        for note in contents.notes.values():
-            self._memory.ask(note)
         self._memory.start()
         self._alarm.start()
         self._alarm.every(5.0, "periodic checks", lambda: self._inbox.put(Woken()))
@@ -161,7 +156,7 @@ class Loop:
                 self._desire.synced(ticket)
             case Failed(why):
                 if not self._journal_problem:
-                    self._alarmed("the journal cannot be written: nothing new is announced", why=why)
+                    self._trail.alarm("the journal cannot be written: nothing new is announced", why=why)
                 self._journal_problem = why
             case Configured():
                 self._configured(event)
@@ -171,7 +166,7 @@ class Loop:
                 self._database_problem = why
                 log.warning("database away", why=why)
             case memory.Written(numbers):
-                self._journal.append([journal.written(number) for number in numbers])
+                self._trail.written(numbers)
             case Woken():
                 pass
 
@@ -180,7 +175,7 @@ class Loop:
         self._watch.look(now)
         self._expire()
         if problem := self._talk.tick(now):
-            self._alarmed(problem)
+            self._trail.alarm(problem)
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
             self._is_informed = True
         self._suspects.tick(now)
@@ -214,14 +209,14 @@ class Loop:
                 name = self._ledger.name(peer)
                 self._sessions.of(peer).inbound += 1
                 self._metrics.inbound.labels(name).inc()
-                self._alarmed("a neighbour announces routes to us; nothing is imported", neighbour=name)
+                self._trail.alarm("a neighbour announces routes to us; nothing is imported", neighbour=name)
             case _:
                 failed = self._talk.take(reply, now)
                 if isinstance(failed, EndOfRib):
                     self._sessions.of(failed.peer).ended.discard(failed.family)
                     self._eor_retry[failed.peer] = now + END_OF_RIB_RETRY_SECONDS
         for alarm in self._ledger.alarms:
-            self._alarmed(alarm)
+            self._trail.alarm(alarm)
         self._ledger.alarms.clear()
 
     def _session_changed(self, event: PeerState, now: float) -> None:
@@ -242,8 +237,8 @@ class Loop:
 
     def _sentenced(self, peer: Address, rule: RuleId, why: str) -> None:
         name = self._ledger.name(peer)
-        self._noted("rule.quarantined", rule, {"neighbour": name, "why": why})
-        self._alarmed("a rule resets a session and is kept from it", neighbour=name, rule=rule, why=why)
+        self._trail.note("rule.quarantined", rule, {"neighbour": name, "why": why})
+        self._trail.alarm("a rule resets a session and is kept from it", neighbour=name, rule=rule, why=why)
 
     def _listed(self, listing: Listing) -> None:
         """ExaBGP has told what it holds."""
@@ -257,7 +252,7 @@ class Loop:
         self._holding = listing.peers
         if listing.unreadable:
             peers = tuple(dict.fromkeys(route.peer for route in listing.unreadable))
-            self._alarmed("routes that cannot be read back: clearing", why=listing.unreadable[0].why)
+            self._trail.alarm("routes that cannot be read back: clearing", why=listing.unreadable[0].why)
             self._talk.clear(peers, now)
             return
         self._ledger.found(listed(listing), now)
@@ -301,27 +296,15 @@ class Loop:
 
     def _known(self, event: memory.Known) -> None:
         self._database_problem = ""
-        if event.audit_head is not None and not self._is_informed:
-            self._compare_heads(event.audit_head)
-        self._is_informed = True
-        self._keep_head(event.audit_head)
+        if event.audit_head is not None:
+            self._trail.head(event.audit_head)
+        # A first part is not the whole word.
+        self._is_informed = self._is_informed or event.is_complete
         for offer in self._desire.known(event.offers, event.is_complete):
-            self._noted("rule.objected", offer.record.id, {"rule": str(offer.record.rule), "why": offer.objection})
+            self._trail.note("rule.objected", offer.record.id, {"rule": str(offer.record.rule), "why": offer.objection})
             log.warning("the guard objects to a rule of the database", rule=str(offer.record.rule), why=offer.objection)
-        if self._desire.is_on_disk:
+        if event.is_complete and self._desire.is_on_disk:
             self._suspects.forget_all_but(self._desire.wishes, self._clock.now())
-
-    def _compare_heads(self, head: tuple[int, str]) -> None:
-        if self._head is not None and head[0] < self._head[0]:
-            detail = {"seen": self._head[0], "found": head[0]}
-            self._alarmed("the database is older than what this speaker has seen", **detail)
-            self._noted("audit.behind", "database", detail)
-
-    def _keep_head(self, head: tuple[int, str] | None) -> None:
-        now = self._clock.now()
-        if head is not None and head != self._head and now - self._head_at > HEAD_SECONDS:
-            self._head, self._head_at = head, now
-            self._journal.append([journal.audit_head(*head)])
 
     def _expire(self) -> None:
         for expiry in self._desire.due():
@@ -334,7 +317,7 @@ class Loop:
         log.warning("kill switch", mode=flag.mode.value, by=flag.by)
         self._desire.set_mode(flag.mode)
         self._memory.ask(memory.Switched(flag.mode is KillMode.NORMAL))
-        self._noted("kill-switch", flag.mode.value, {"by": flag.by, "at": flag.at})
+        self._trail.note("kill-switch", flag.mode.value, {"by": flag.by, "at": flag.at})
         if flag.mode is KillMode.WITHDRAW_ALL:
             self._talk.clear((), self._clock.now())
 
@@ -407,14 +390,3 @@ class Loop:
             self._metrics.write(self._state)
         except OSError as error:
             log.warning("metrics cannot be written", why=str(error))
-
-    def _noted(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
-        """For the audit: in the journal first, then in the database when it can be used."""
-        self._notes += 1
-        note = Note(self._notes, self._clock.wall(), action, subject, detail)
-        self._journal.append([journal.noted(note)])
-        self._memory.ask(note)
-
-    def _alarmed(self, what: str, **detail: object) -> None:
-        self._metrics.alarms.inc()
-        log.error(what, **detail)

@@ -22,7 +22,7 @@ from speaker.clock import Clock
 from speaker.desire import Expiry, Offer
 from speaker.incidents import Incidents
 from speaker.journal import Note
-from speaker.reconcile import Status
+from speaker.orders import Status
 from speaker.settings import Settings
 from speaker.socket import Answering
 from store.admission import request_of

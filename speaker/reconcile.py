@@ -9,7 +9,6 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from rules.lifecycle import Announcement, Effect, Event, Phase
 from rules.neighbour import Address, Neighbour
@@ -17,6 +16,7 @@ from rules.rule import Blackhole, Rule, RuleId
 from speaker import commands
 from speaker.commands import BATCH_LIMIT, Route
 from speaker.fitness import Fitness, Key
+from speaker.orders import Command, Status, Verb
 
 LOOK_AHEAD = 2_000
 """How far a blackhole looks for company in the queue."""
@@ -27,34 +27,6 @@ change that meets an unsent announcement of the same rule may reach the router b
 
 RETRY_SECONDS = 60.0
 """How long a withdrawal that kept failing rests."""
-
-
-class Verb(Enum):
-    """What a command does."""
-
-    ANNOUNCE = "announce"
-    WITHDRAW = "withdraw"
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One line to ExaBGP and what it is about."""
-
-    line: str
-    verb: Verb
-    routes: tuple[tuple[Key, Route], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a rule stands at a neighbour."""
-
-    rule: RuleId
-    peer: Address
-    neighbour: str
-    """Its name; its address where no configuration names it."""
-    phase: Phase
-    detail: str = ""
 
 
 @dataclass(slots=True)

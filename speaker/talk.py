@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from rules.neighbour import Address, SessionFamily
 from speaker import commands
+from speaker.orders import Command
 from speaker.pipe import Window, Writer
-from speaker.reconcile import Command, Ledger
+from speaker.reconcile import Ledger
 from speaker.replies import Done, Error, Reply
 from speaker.resync import Listing, Resync, Stage
 

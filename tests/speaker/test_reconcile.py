@@ -16,7 +16,8 @@ from rules.rule import Blackhole, FlowSpec, Rule, RuleId
 from rules.text import parse_flowspec
 from speaker import reconcile
 from speaker.commands import Route
-from speaker.reconcile import Command, Ledger, Verb
+from speaker.orders import Command, Verb
+from speaker.reconcile import Ledger
 
 
 def neighbour(
