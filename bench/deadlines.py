@@ -16,7 +16,7 @@ from bench.seed import flowspecs, seed
 from bench.watching import Counting
 
 RULES, SPREAD_SECONDS = 5_000, 60.0
-ANNOUNCING_SECONDS = 60.0
+ANNOUNCING_SECONDS = 120.0
 """What announcing all of them may take before the first deadline."""
 PROMISED_P99_SECONDS = 1.0
 _REMOVED = re.compile(r"^(\S+ \S+) <TRACE> speaker\.flow4 > removed .*?\{ dst ([0-9.]+)/32;", re.MULTILINE)

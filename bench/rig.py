@@ -27,7 +27,9 @@ from store.store import Store
 
 STOPBANK = Path(sys.executable).with_name("stopbank")
 RULES, PER_MINUTE = 20_000, 1_000_000
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 180
+_IDLE_SECONDS, _IDLE_SHARE = 1.5, 0.1
+"""It looks at the database once a second: busy for less than a tenth of the time is idle."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,21 @@ class Rig:
     def wait_active(self, count: int) -> float:
         """Until every neighbour has so many rules and nothing is left to be said."""
         return self.wait(lambda status: is_settled(status, count), f"has no {count} rules everywhere")
+
+    def wait_idle(self) -> None:
+        """Until the speaker has nothing to think about: it has read and judged everything there is."""
+        spent = [-1.0]
+
+        def is_idle() -> bool:
+            spent.append(self._processor_seconds())
+            return spent[-1] - spent[-2] < _IDLE_SHARE * _IDLE_SECONDS
+
+        wait_until(is_idle, "the speaker never rests", PATIENCE_SECONDS, _IDLE_SECONDS)
+
+    def _processor_seconds(self) -> float:
+        stat = Path(f"/proc/{self.speaker_pid()}/stat").read_text().rpartition(")")[2].split()
+        # proc(5): utime and stime in clock ticks.
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def status(self) -> dict[str, Any]:
         """What the speaker says of itself; empty when it does not answer."""
