@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rules.findings import Finding, Objected
 from stopbank import wiring
-from stopbank.config import Config, neighbours
+from stopbank.config import Config, environment, neighbours
 from stopbank.terminal import REFUSED, UNUSABLE, fail, show, warn
 from store.errors import StoreUnavailable
 from store.records import World
@@ -33,8 +33,8 @@ def store(config: Config) -> Iterator[Store]:
 
 
 def actor() -> str:
-    """Who the audit names: the operating system's user of this terminal."""
-    return f"cli:{getpass.getuser()}"
+    """Who the audit names: the person at this terminal, also behind sudo."""
+    return f"cli:{environment().get('SUDO_USER') or getpass.getuser()}"
 
 
 def now() -> datetime:

@@ -148,7 +148,9 @@ def kill(
         report = killswitch.throw(found.paths.state, KillMode(mode.value), opened.actor(), opened.now())
     except OSError as error:
         fail(f"kill.json can't be written in {found.paths.state}: {error.strerror}")
-    shown = f"{mode.value}: {report.clear} of {report.neighbours} neighbours clear"
+    shown = mode.value
+    if mode is KillName.withdraw_all:
+        shown += f": {report.clear} of {report.neighbours} neighbours hold nothing any more"
     shown += ", the speaker did not answer and was killed" if report.was_killed else ""
     shown += f"; {report.problem}" if report.problem else ""
     document = {"ok": not report.problem, "mode": mode.value, "clear": report.clear, "neighbours": report.neighbours}
