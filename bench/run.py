@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -62,14 +63,14 @@ def main(name: str, as_json: bool, known: Mapping[str, Benchmark] = BENCHMARKS) 
 
 def _run(name: str, benchmark: Benchmark, as_json: bool) -> bool:
     """One benchmark with its figures printed as they come; whether it came to its end."""
-    load = os.getloadavg()[0]
-    print(f"{name}: load average {load:.2f} before", file=sys.stderr, flush=True)
+    busy = load()
+    print(f"{name}: before it, {busy}", file=sys.stderr, flush=True)
     results: list[Result] = []
     try:
         for result in benchmark():
             results.append(result)
             if as_json:
-                print(json.dumps(result.as_json() | {"load_average": round(load, 2)}), flush=True)
+                print(json.dumps(result.as_json() | busy), flush=True)
     except Exception as error:  # noqa: BLE001 - a failing benchmark is an outcome: it is told, and the others run
         traceback.print_exc()
         print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -78,6 +79,19 @@ def _run(name: str, benchmark: Benchmark, as_json: bool) -> bool:
         if results and not as_json:
             Console().print(table(name, results))
     return True
+
+
+def load() -> dict[str, float]:
+    """How busy the machine is with other things: below figures in seconds this decides what they are worth.
+
+    The pressure is the share of the last minute, in percent, in which something waited for a processor.
+    """
+    found = {"load_average": round(os.getloadavg()[0], 2)}
+    pressure = Path("/proc/pressure/cpu")
+    if pressure.exists():
+        # The kernel's form: some avg10=0.00 avg60=0.00 avg300=0.00 total=0
+        found["processor_pressure"] = float(pressure.read_text().split()[2].removeprefix("avg60="))
+    return found
 
 
 def table(name: str, results: Iterable[Result]) -> Table:

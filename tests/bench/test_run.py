@@ -36,6 +36,7 @@ def test_json_is_one_object_a_line_with_figure_and_peer(capsys: pytest.CaptureFi
     (line,) = capsys.readouterr().out.splitlines()
     document = json.loads(line)
     assert document.pop("load_average") >= 0
+    assert 0 <= document.pop("processor_pressure", 0) <= 100
     assert document == {
         "metric": "one.p95",
         "value": 20.0,
