@@ -31,8 +31,8 @@ _CLASSIC = {
     b"\xa1\xb2\x3c\x4d": (True, 1),
 }
 """Magic of a classic capture file: big-endian?, nanoseconds in one unit of its stamps."""
-_PIECE = 1 << 22
-_BATCH = 1024
+_PIECE = 1 << 18
+_BATCH = 256
 
 
 def open_capture(path: str | Path, weight: int = 1) -> Source:

@@ -15,8 +15,8 @@ from sensors.settings import Capturing
 from sensors.source import Fed, Losses
 from sensors.tables import Tables
 
-_BATCH = 1024
-_ROUNDS = 64
+_BATCH = 256
+_ROUNDS = 1024
 """Batches in one call of `feed`, so that a flood never keeps the engine from looking at the counters."""
 
 _FASTEST = 800_000_000
