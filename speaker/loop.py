@@ -56,7 +56,9 @@ from speaker.trail import Trail
 
 TICK_SECONDS = 0.5
 """The longest the loop sleeps: no clock step and no lost wake-up makes it later than this."""
-STATUS_SECONDS = 0.2
+CHORES_SECONDS = 0.02
+"""How often to look at everything that is not a command: each answer would be too often."""
+STATUS_SECONDS = 0.5
 """How often changes of status go to the database."""
 PATIENCE_SECONDS = 10.0
 """How long End-of-RIB waits for the database's first word, of the restart time routers grant."""
@@ -96,8 +98,9 @@ class Loop:
         self._journal_problem = ""
         self._holding: frozenset[Address] = frozenset()
         """Neighbours that ExaBGP held routes for when it last listed them."""
-        self._status_at = self._metrics_at = -1e9
+        self._chores_at = self._status_at = self._metrics_at = -1e9
         self._eor_retry: dict[Address, float] = {}
+        self._are_chores_left = False
         self._wake_at: float | None = None
         self._is_ending = False
 
@@ -135,7 +138,9 @@ class Loop:
 
     def _gather(self) -> list[Event]:
         next_deadline = self._desire.deadlines.next()
-        wait = TICK_SECONDS if next_deadline is None else min(TICK_SECONDS, next_deadline - self._clock.now())
+        wait = CHORES_SECONDS if self._are_chores_left else TICK_SECONDS
+        if next_deadline is not None:
+            wait = min(wait, next_deadline - self._clock.now())
         events: list[Event] = []
         try:
             events.append(self._inbox.get(timeout=max(0.0, wait)))
@@ -172,8 +177,16 @@ class Loop:
 
     def _tick(self) -> None:
         now = self._clock.now()
-        self._watch.look(now)
         self._expire()
+        self._talk.pump(now)
+        self._are_chores_left = now - self._chores_at < CHORES_SECONDS
+        if not self._are_chores_left:
+            self._chores_at = now
+            self._do_chores(now)
+
+    def _do_chores(self, now: float) -> None:
+        """What need not be looked at after every answer."""
+        self._watch.look(now)
         if problem := self._talk.tick(now):
             self._trail.alarm(problem)
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
@@ -380,13 +393,7 @@ class Loop:
             log.info("session", neighbour=name, up=session.is_up, reason=session.reason)
         if now - self._metrics_at > WRITE_SECONDS:
             self._metrics_at = now
-            self._measure()
-
-    def _measure(self) -> None:
-        self._metrics.wishes.set(len(self._desire.wishes))
-        self._metrics.database.set(not self._database_problem)
-        self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire.mode)
-        try:
-            self._metrics.write(self._state)
-        except OSError as error:
-            log.warning("metrics cannot be written", why=str(error))
+            self._metrics.wishes.set(len(self._desire.wishes))
+            self._metrics.database.set(not self._database_problem)
+            self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire.mode)
+            self._gauges.write(self._state)

@@ -135,6 +135,7 @@ class Memory:
         """Rule -> its record's hash and what the guard said, in this world and these zones."""
         self._judged_in: tuple[World, tuple[Zone, ...]] | None = None
         self._is_away = False
+        self._tried_at = -1e9
         self._may_act = True
         self._forgot_at = -1e9
 
@@ -162,6 +163,9 @@ class Memory:
                     reports.append(request)
                 elif request is not None:
                     self._note(request)
+            if self._is_away and not reports and self._clock.now() - self._tried_at < RETRY_SECONDS:
+                continue
+            self._tried_at = self._clock.now()
             try:
                 self._work(reports)
             except (StoreUnavailable, SchemaUnknown, OSError) as error:

@@ -1,6 +1,9 @@
 """What the speaker says about itself: the answer to a status query, and the gauges."""
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import structlog
 
 from rules.messages import KillMode
 from rules.neighbour import Address
@@ -9,6 +12,8 @@ from speaker.reconcile import Ledger
 from speaker.sessions import Sessions
 from speaker.suspects import Suspects
 from speaker.talk import Talk
+
+log = structlog.get_logger("speaker")
 
 
 def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: float) -> list[dict[str, object]]:
@@ -84,3 +89,10 @@ class Gauges:
         for peer, one in ledger.neighbours.items():
             metrics.sessions.labels(one.name).set(sessions.of(peer).is_up)
             metrics.quarantined.labels(one.name).set(len(suspects.of(peer).sentenced))
+
+    def write(self, state: Path) -> None:
+        """Into the state directory; a full disk costs the numbers and nothing else."""
+        try:
+            self._metrics.write(state)
+        except OSError as error:
+            log.warning("metrics cannot be written", why=str(error))
