@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import cast
 
 from sqlalchemy import Table, and_, bindparam, delete, insert, select
+from sqlalchemy.orm import Session
 
-from rules.lifecycle import Phase
+from rules.lifecycle import ON_THE_ROUTER, Phase
 from rules.rule import RuleId
-from store import readback
+from store import outbox, readback
 from store.database import Concern, Database
 from store.models import AnnouncementRow
 from store.records import AnnouncementRecord
@@ -21,16 +22,28 @@ class Announcements(Database):
     """The announcements table."""
 
     def record_announcements(self, records: Iterable[AnnouncementRecord]) -> None:
-        """Replaces the rows of these rules, neighbours and speakers, all in one transaction; 5,000 rows take 0.2 s."""
+        """Replaces the rows of these rules, neighbours and speakers, all in one transaction; 5,000 rows take 0.3 s.
+
+        People are told, through the outbox, when a rule first goes to a neighbour, and when none has it any more.
+        """
+        records = tuple(records)
         rows = {(one.rule, one.neighbour, one.speaker): _values(one) for one in records}
         if not rows:
             return
         keys = [dict(zip(("k_rule_id", "k_neighbour", "k_speaker"), key, strict=True)) for key in rows]
         same = and_(*(_table.c[name] == bindparam(f"k_{name}") for name in _KEY))
+        rules = {rule for rule, _, _ in rows}
+        latest = max(one.since for one in records)
         with self.writing(Concern.STATUS) as session:
+            before = _standing(session, rules)
             # Delete and insert: an upsert would be shorter and differs between engines.
             session.connection().execute(delete(_table).where(same), keys)
             session.connection().execute(insert(_table), list(rows.values()))
+            after = _standing(session, rules)
+            for rule in sorted(after - before):
+                outbox.add(session, "rule.announced", {"id": rule}, latest)
+            for rule in sorted(before - after):
+                outbox.add(session, "rule.withdrawn", {"id": rule}, latest)
 
     def announcements(self, rule: RuleId | None = None, speaker: str | None = None) -> tuple[AnnouncementRecord, ...]:
         """All, or those of one rule or one speaker, by rule and neighbour."""
@@ -57,6 +70,13 @@ class Announcements(Database):
         query = delete(AnnouncementRow).where(ended).returning(AnnouncementRow.rule_id)
         with self.writing(Concern.STATUS) as session:
             return len(session.scalars(query).all())
+
+
+def _standing(session: Session, rules: set[RuleId]) -> set[str]:
+    """Those of the rules that stand, or may stand, at some neighbour."""
+    on = {phase.value for phase in ON_THE_ROUTER}
+    everywhere = session.scalars(select(AnnouncementRow.rule_id).where(AnnouncementRow.phase.in_(on)).distinct())
+    return {rule for rule in everywhere if rule in rules}
 
 
 def _values(record: AnnouncementRecord) -> dict[str, object]:

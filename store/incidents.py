@@ -1,5 +1,6 @@
 """Incidents, the sensors' messages they are made of, and the sensors themselves."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from sqlalchemy import delete, desc, select, update
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session
 from rules.errors import Refused
 from rules.messages_values import detection_from_json, detection_to_json
 from rules.traffic import Detection
+from store import outbox
 from store.database import Concern, Database
 from store.models import DetectionRow, IncidentRow, SensorRow
 from store.records import DetectionRecord, IncidentRecord, SensorRecord
@@ -17,11 +19,19 @@ class Incidents(Database):
     """Incidents, detections, sensors."""
 
     def save_incident(self, incident: IncidentRecord) -> IncidentRecord:
-        """Makes an incident, or replaces the one of its id; hands it back with its id."""
+        """Makes an incident, or replaces the one of its id; hands it back with its id.
+
+        People are told, through the outbox, when it is first confirmed and when it closes; of mere suspicions never.
+        """
         with self.writing(Concern.STATUS) as session:
+            known = None if incident.id is None else session.get(IncidentRow, incident.id)
+            before = None if known is None else _incident(known)
             row = session.merge(_incident_row(incident))
             session.flush()
-            return _incident(row)
+            after = _incident(row)
+            for kind in _news(before, after):
+                outbox.add(session, kind, _told(after), incident.updated)
+            return after
 
     def incident(self, number: int) -> IncidentRecord | None:
         """One incident."""
@@ -95,6 +105,31 @@ class Incidents(Database):
                     detail=sensor.detail,
                 )
             )
+
+
+def _news(before: IncidentRecord | None, after: IncidentRecord) -> Iterator[str]:
+    """What has happened that people want to know."""
+    if not after.is_confirmed:
+        return
+    if before is None or not before.is_confirmed:
+        yield "incident.opened"
+    if after.closed is not None and (before is None or before.closed is None):
+        yield "incident.closed"
+
+
+def _told(incident: IncidentRecord) -> dict[str, object]:
+    return {
+        "id": incident.id,
+        "zone": incident.zone,
+        "target": incident.target,
+        "vector": incident.vector,
+        "severity": incident.severity,
+        "peak_packets_per_second": incident.peak_packets_per_second,
+        "peak_bits_per_second": incident.peak_bits_per_second,
+        "opened": incident.opened.isoformat(),
+        "closed": None if incident.closed is None else incident.closed.isoformat(),
+        "why": incident.document.get("why", ""),
+    }
 
 
 def _incident_row(incident: IncidentRecord) -> IncidentRow:

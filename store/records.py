@@ -134,6 +134,11 @@ class IncidentRecord:
     peak_bits_per_second: float
     document: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a sensor has said more than that it suspects something."""
+        return bool(self.document.get("is_confirmed"))
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionRecord:

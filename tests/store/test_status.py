@@ -221,3 +221,37 @@ def fill(store: Store, count: int) -> None:
             its_hash = canonical.rule_hash(text, "operator", "campus", 1)
             rows.append({**common, "rule_id": rule_id, "text": text, "hash": its_hash})
         session.execute(insert(RuleRow), rows)
+
+
+def news(store: Store) -> list[str]:
+    return [f"{one.kind} {one.payload['id']}" for one in reversed(store.outbox())]
+
+
+def test_people_hear_once_that_a_rule_went_out_and_once_that_nobody_has_it_any_more(store: Store) -> None:
+    number = f"{1:020x}"
+    store.record_announcements([announcement(1, phase=Phase.ANNOUNCING), announcement(1, "core", Phase.UNFIT)])
+    store.record_announcements([announcement(1), announcement(1, "core")])
+    store.record_announcements([announcement(1, phase=Phase.ENDED)])
+    assert news(store) == [f"rule.announced {number}"]
+    store.record_announcements([announcement(1, "core", Phase.ENDED)])
+    assert news(store) == [f"rule.announced {number}", f"rule.withdrawn {number}"]
+
+
+def test_a_rule_that_no_neighbour_can_hold_is_no_news_of_an_announcement(store: Store) -> None:
+    store.record_announcements([announcement(1, phase=Phase.PROPOSED), announcement(1, "core", Phase.UNFIT)])
+    assert news(store) == []
+
+
+def test_people_hear_of_confirmed_incidents_only(store: Store) -> None:
+    suspicion = store.save_incident(INCIDENT)
+    store.save_incident(replace(suspicion, closed=LATER))
+    assert news(store) == []
+    incident = store.save_incident(replace(INCIDENT, document={"is_confirmed": False}))
+    confirmed = replace(incident, document={"is_confirmed": True, "why": "above the limit"})
+    store.save_incident(confirmed)
+    store.save_incident(confirmed)
+    assert news(store) == [f"incident.opened {incident.id}"]
+    assert store.outbox()[0].payload["why"] == "above the limit"
+    store.save_incident(replace(confirmed, closed=LATER))
+    store.save_incident(replace(confirmed, closed=LATER))
+    assert news(store) == [f"incident.opened {incident.id}", f"incident.closed {incident.id}"]
