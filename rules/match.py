@@ -80,12 +80,17 @@ class Component(IntEnum):
     @property
     def attribute(self) -> str:
         """The field of `Match` that holds it."""
-        return self.name.lower()
+        return _ATTRIBUTES[self]
 
     @property
     def keyword(self) -> str:
         """Its word in ExaBGP's block form."""
-        return self.name.lower().replace("_", "-")
+        return _KEYWORDS[self]
+
+
+# Looked up for every component of every rule that is parsed, judged or written: names of enum members are slow to get.
+_ATTRIBUTES = {component: component.name.lower() for component in Component}
+_KEYWORDS = {component: name.replace("_", "-") for component, name in _ATTRIBUTES.items()}
 
 
 MAXIMUM = {

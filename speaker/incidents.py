@@ -17,9 +17,10 @@ from rules.guard import Origin, Request
 from rules.incident import Incident, Phase, Wanted
 from rules.match import Network
 from rules.messages import Accepted, Answer, Declined, DetectionReport
+from rules.neighbour import Role, SessionFamily
 from rules.policy import Ask, Hold, Mitigate
 from rules.quiet import step
-from rules.rule import RuleId
+from rules.rule import RuleId, Scope
 from rules.zone import Zone
 from speaker.clock import Clock
 from speaker.settings import Settings
@@ -31,10 +32,13 @@ ACTOR = "policy"
 """Whom the audit names for what the machine decided."""
 _NOT_PEOPLE = frozenset({ACTOR, "system"})
 
-_PASSING = ("guard.budget", "guard.neighbour.budget")
+_PASSING = ("guard.budget", "guard.neighbour.budget", "guard.interaction.duplicate", "store.duplicate")
 """Objections that time may lift: the rule is tried again."""
 
 STEP_SECONDS = 1.0
+RESTORED, MESSAGES_RESTORED = 10_000, 5_000
+"""Incidents read at start, and messages of each, the newest."""
+UNICAST = frozenset({SessionFamily.IPV4_UNICAST, SessionFamily.IPV6_UNICAST})
 
 
 class Incidents:
@@ -100,7 +104,7 @@ class Incidents:
         endings = policy.closing(incident, held, zone, now, patience)
         if self._end(endings, now):
             held = self._held(incident)
-        match policy.decide(incident, zone, held, now, patience):
+        match policy.decide(incident, zone, held, now, patience, self._blackhole_scope()):
             case Mitigate() as decision:
                 return self._admit(incident, zone, decision, now)
             case Ask() as decision:
@@ -108,6 +112,11 @@ class Incidents:
             case Hold(why):
                 self._remember_why(incident, why)
         return incident
+
+    def _blackhole_scope(self) -> Scope:
+        """The provider drops what would saturate the line; without one, our own routers are all there is."""
+        has_upstream = any(one.role is Role.UPSTREAM and one.families & UNICAST for one in self.settings.neighbours)
+        return Scope.UPSTREAM if has_upstream else Scope.LOCAL
 
     def _admit(self, incident: Incident, zone: Zone, decision: Mitigate | Ask, now: datetime) -> Incident:
         self._remember_why(incident, decision.why)
@@ -200,17 +209,23 @@ class Incidents:
         return replace(incident, id=record.id)
 
     def _restore(self) -> None:
+        """What was open, and what closed so lately that a new attack would count as its recurrence."""
         zones = self._current_zones()
-        for state in (Phase.OPEN, Phase.QUIET):
-            for record in self._store.incidents(state=state.value, limit=10_000):
+        for state in (Phase.CLOSED, Phase.OPEN, Phase.QUIET):
+            for record in reversed(self._store.incidents(state=state.value, limit=RESTORED)):
                 zone = zones.get(record.zone)
-                if zone is None or record.id is None:
+                if zone is None or record.id is None or self._is_forgotten(record):
                     continue
-                messages = [(one.detection, one.received) for one in reversed(self._store.detections(record.id))]
-                if messages:
+                found = self._store.detections(record.id, limit=MESSAGES_RESTORED)
+                if found:
+                    messages = [(one.detection, one.received) for one in reversed(found)]
                     restored = logic.restore(record.id, messages, zone, self.settings.patience)
-                    restored = _completed(restored, record)
-                    self._last[restored.zone, restored.target] = restored
+                    self._last[restored.zone, restored.target] = _completed(restored, record)
+
+    def _is_forgotten(self, record: IncidentRecord) -> bool:
+        if record.closed is None:
+            return False
+        return (self._clock.wall() - record.closed).total_seconds() > self.settings.patience.memory
 
 
 def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
@@ -243,11 +258,17 @@ def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
 def _completed(incident: Incident, record: IncidentRecord) -> Incident:
     document = record.document
     until = document.get("filtered_until")
+    # Of a long incident only the latest messages are read; what the earlier ones counted stands in the record.
+    recurrence, carried = (int(str(document.get(name, 0))) for name in ("recurrence", "carried"))
+    counted = incident.recurrence - incident.carried
+    is_closed = record.closed is not None
     return replace(
         incident,
+        phase=Phase.CLOSED if is_closed else incident.phase,
+        closed=record.closed,
         rules=frozenset(RuleId(str(one)) for one in _list(document.get("rules"))),
         barred=frozenset(RuleId(str(one)) for one in _list(document.get("barred"))),
-        carried=int(str(document.get("carried", 0))),
+        carried=max(carried, recurrence - counted),
         filtered_until=datetime.fromisoformat(str(until)) if until else None,
     )
 

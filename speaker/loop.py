@@ -25,7 +25,7 @@ from rules.messages import (
 )
 from rules.neighbour import Address
 from rules.rule import RuleId
-from speaker import killswitch, memory, status
+from speaker import killswitch, memory, report, status
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
 from speaker.desire import Desire
@@ -397,3 +397,4 @@ class Loop:
             self._metrics.database.set(not self._database_problem)
             self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire.mode)
             self._gauges.write(self._state)
+            report.write(self._state, self._status(), self._clock.wall())
