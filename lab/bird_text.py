@@ -66,7 +66,8 @@ def _held(text: str, rest: str, details: str, family: Family) -> HeldFlowSpec:
     return HeldFlowSpec(
         family=family,
         text=text,
-        match=read_match(text, family),
+        # BIRD cuts a route's text off after some 230 characters and marks that.
+        match=None if text.endswith("...") else read_match(text, family),
         action_text=" ".join(community.hex() for community in communities),
         action=decoded,
         validity=Validity.INVALID if "unreachable" in rest else Validity.ACCEPTED,

@@ -37,8 +37,9 @@ table inet witness {
 """
 """Notes each packet's serial before and behind our chain."""
 
-_LAST = 255
-"""The serial of the packet that closes a batch."""
+_FIRST, _LAST = 2, 254
+"""Serials of the first packet and of the one that closes a batch; the kernel's own IGMP and MLD reports have a TTL of 1,
+its neighbour discovery 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ def traffic(draw: st.DrawFn) -> tuple[list[FlowSpec], list[tuple[Packet, Dressin
     actions: st.SearchStrategy[Action] = st.sampled_from([Discard(), RateLimit(FASTEST)])
     rules = [FlowSpec(match, draw(actions)) for match in chosen]
     drawn = st.sampled_from(chosen).flatmap(lambda match: st.tuples(packets(match), _dressings()))
-    return rules, [_real(*one, serial) for serial, one in enumerate(draw(st.lists(drawn, min_size=8, max_size=40)), 1)]
+    return rules, [
+        _real(*one, serial) for serial, one in enumerate(draw(st.lists(drawn, min_size=8, max_size=40)), _FIRST)
+    ]
 
 
 def _dressings() -> st.SearchStrategy[Dressing]:

@@ -95,8 +95,9 @@ def test_bird_holds_the_meaning_and_action_we_announced(peers: Any, rules: list[
     held = check(peers, "bird", rules)
     wanted = {rule.match.meaning(): rule.action for rule in rules}
     found = {one.match.meaning(): one.action for one in held if one.match}
-    assert {key: (found.get(key), wanted.get(key)) for key, _ in set(found.items()) ^ set(wanted.items())} == {}
-    assert len(held) == len(rules)
+    assert {key: (action, wanted.get(key)) for key, action in found.items() if wanted.get(key) != action} == {}
+    # Only a text that BIRD itself cut off may be missing.
+    assert len(found) + sum(one.text.endswith("...") for one in held) == len(held) == len(rules)
 
 
 WORDS = {
