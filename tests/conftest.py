@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("fast", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=150, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 

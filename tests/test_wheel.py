@@ -1,4 +1,4 @@
-"""What an installation contains: the console script, templates, examples, and nobody else's packages under our names."""
+"""What an installation contains: console script, templates, examples, and nobody else's packages under our names."""
 
 import subprocess
 import sys

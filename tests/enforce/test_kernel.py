@@ -38,8 +38,8 @@ table inet witness {
 """Notes each packet's serial before and behind our chain."""
 
 _FIRST, _LAST = 2, 254
-"""Serials of the first packet and of the one that closes a batch; the kernel's own IGMP and MLD reports have a TTL of 1,
-its neighbour discovery 255."""
+"""Serials of the first packet and of the one that closes a batch; the kernel's own IGMP and MLD reports have a TTL of
+1, its neighbour discovery 255."""
 
 
 @dataclass(frozen=True, slots=True)
