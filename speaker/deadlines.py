@@ -66,6 +66,8 @@ class AlarmClock:
 
     def stop(self) -> None:
         """End it; nothing is woken any more."""
+        # First, and waiting for the turn under way: a job that comes due while the scheduler stops ends in an error.
+        self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=False)
 
     def every(self, seconds: float, name: str, check: Callable[[], None]) -> None:
