@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from rules import incident as logic
 from rules import policy
 from rules.errors import Refused
@@ -39,6 +41,8 @@ STEP_SECONDS = 1.0
 RESTORED, MESSAGES_RESTORED = 10_000, 5_000
 """Incidents read at start, and messages of each, the newest."""
 UNICAST = frozenset({SessionFamily.IPV4_UNICAST, SessionFamily.IPV6_UNICAST})
+
+log = structlog.get_logger("speaker")
 
 
 class Incidents:
@@ -97,7 +101,7 @@ class Incidents:
 
     def _act(self, incident: Incident, zone: Zone, now: datetime) -> Incident:
         patience = self.settings.patience
-        held = self._held(incident)
+        held = self._without_lapsed(self._held(incident), now)
         incident = incident.barring(self._ended_by_people(incident, held))
         for renewal in policy.renewals(incident, held, zone, now, patience):
             self._extend(renewal, now)
@@ -181,6 +185,13 @@ class Incidents:
         records = self._store.rules(RuleFilter(intents=alive, incident=incident.id, automatic=True), limit=1000)
         return tuple(Wanted(one.rule, one.deadline, one.intent is Intent.PROPOSED) for one in records)
 
+    def _without_lapsed(self, held: tuple[Wanted, ...], now: datetime) -> tuple[Wanted, ...]:
+        """Ends proposals that nobody answered in time: they can't be approved any more, so they must be made anew."""
+        lapsed = {wanted.id for wanted in held if wanted.is_proposed and wanted.deadline <= now}
+        for id in lapsed:
+            self._store.expire(id, now)
+        return tuple(wanted for wanted in held if wanted.id not in lapsed)
+
     def _ended_by_people(self, incident: Incident, held: tuple[Wanted, ...]) -> list[RuleId]:
         alive = {wanted.id for wanted in held}
         return [
@@ -216,11 +227,17 @@ class Incidents:
                 zone = zones.get(record.zone)
                 if zone is None or record.id is None or self._is_forgotten(record):
                     continue
-                found = self._store.detections(record.id, limit=MESSAGES_RESTORED)
-                if found:
-                    messages = [(one.detection, one.received) for one in reversed(found)]
-                    restored = logic.restore(record.id, messages, zone, self.settings.patience)
-                    self._last[restored.zone, restored.target] = _completed(restored, record)
+                try:
+                    self._restore_one(record.id, record, zone)
+                except (ValueError, TypeError, AttributeError) as error:
+                    log.error("an incident cannot be read back", incident=record.id, why=str(error))
+
+    def _restore_one(self, number: int, record: IncidentRecord, zone: Zone) -> None:
+        found = self._store.detections(number, limit=MESSAGES_RESTORED)
+        if found:
+            messages = [(one.detection, one.received) for one in reversed(found)]
+            restored = logic.restore(number, messages, zone, self.settings.patience)
+            self._last[restored.zone, restored.target] = _completed(restored, record)
 
     def _is_forgotten(self, record: IncidentRecord) -> bool:
         if record.closed is None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from rules import guard
 from rules.errors import Refused
 from rules.guard import Surroundings
@@ -39,6 +41,8 @@ CHUNK = 200
 """Rules judged before the first of them go out."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
+
+log = structlog.get_logger("speaker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,10 @@ class Memory:
                 self._work(reports)
             except (StoreUnavailable, SchemaUnknown, OSError) as error:
                 self._lost(str(error), reports)
+            except Exception as error:
+                # A row that nobody foresaw: were this thread to end, no withdrawal would be seen any more.
+                log.exception("unforeseen")
+                self._lost(f"{type(error).__name__}: {error}", reports)
             reports.clear()
 
     def _gather(self) -> list[Request | None]:
@@ -261,7 +269,7 @@ class Memory:
     def _read(self, store: Store, settings: Settings) -> None:
         assert self._incidents is not None
         self._incidents.tick(self._clock.wall())
-        counter, now = store.change_counter(), self._clock.now()
+        counter, now = store.change_counter(Concern.INTENTS), self._clock.now()
         if counter == self._counter and now - self._read_at < RELOAD_SECONDS:
             return
         records = store.wanted()
@@ -281,7 +289,8 @@ class Memory:
         offers: list[Offer] = []
         for record in records:
             known = self._verdicts.get(record.id)
-            if known is None or known[0] != record.hash + str(record.deadline):
+            # An objection may be lifted by time, by room or by a clock that is set right: it is asked for again.
+            if known is None or known[1] or known[0] != record.hash + str(record.deadline):
                 # What counts is whether it may stand, not how fast it came.
                 surroundings = surroundings or replace(store.surroundings(world, now), recent=0)
                 known = (record.hash + str(record.deadline), _objection(record, surroundings, now))
@@ -289,6 +298,9 @@ class Memory:
                 if len(offers) % CHUNK == CHUNK - 1:
                     # ExaBGP needs not wait for the last rule to be judged.
                     self._tell(Known(tuple(offers[-CHUNK:]), is_complete=False))
+            if known[1] and record.deadline <= now:
+                # It is not announced, so nobody counts its deadline; left wanted it would fill budgets for ever.
+                store.expire(record.id, now)
             offers.append(Offer(record, known[1]))
         wanted = {record.id for record in records}
         self._verdicts = {id: verdict for id, verdict in self._verdicts.items() if id in wanted}

@@ -25,7 +25,7 @@ def rule_record(row: RuleRow) -> RuleRecord | UnreadableRecord:
     """The record of a row."""
     try:
         return _rule_record(row)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         is_wanted = row.intent != Intent.ENDED.value
         return UnreadableRecord("rules", row.rule_id, row.text, str(error), is_wanted)
 

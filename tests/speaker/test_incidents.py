@@ -1,5 +1,6 @@
 """From a detection to a rule in a real database and on to its end; time is set by the test."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -164,3 +165,22 @@ def test_open_incidents_survive_a_restart(bench: Bench, tmp_path: Path) -> None:
     again.take(report(1, bench.at(5)), bench.at(5))
     assert [one.id for one in bench.store.wanted()] == [record.id]
     assert len(bench.store.incidents()) == 1
+
+
+def test_an_incident_that_cannot_be_read_back_is_left_out_and_hides_nothing(bench: Bench) -> None:
+    bench.take(0, 0)
+    (broken,) = bench.store.incidents()
+    bench.store.save_incident(replace(broken, document={**broken.document, "recurrence": "often"}))
+    bench.incidents = Incidents(bench.store, bench.settings, bench.clock)
+    assert isinstance(bench.take(1, 30), Accepted)
+
+
+def test_a_proposal_that_nobody_answered_in_time_is_made_anew_while_the_attack_goes_on(bench: Bench) -> None:
+    bench.store.put_zone(replace(ZONE, mode=Mode.PROPOSE), "test", NOW)
+    bench.take(0, 0)
+    (first,) = bench.store.proposed()
+    bench.take(1, 61)
+    (second,) = bench.store.proposed()
+    assert second.generation == first.generation + 1
+    bench.store.approve(second.id, second.hash, "ann", bench.at(62))
+    assert [one.id for one in bench.store.wanted()] == [first.id]
