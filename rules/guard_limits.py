@@ -39,7 +39,10 @@ def _lifetime(request: Request, surroundings: Surroundings) -> Iterator[Finding]
 
 def _budgets(request: Request, surroundings: Surroundings, zones: list[Zone]) -> Iterator[Finding]:
     active, limits = surroundings.active, surroundings.limits
-    if surroundings.recent >= limits.per_minute and not _is_held(request, active):
+    if _is_held(request, active):
+        # It has its room already: a budget that was lowered stops new rules and takes none away.
+        return
+    if surroundings.recent >= limits.per_minute:
         reason = f"announcements in the last minute; the limit is {limits.per_minute}"
         yield error("guard.budget.minute", "rule", surroundings.recent, reason, "wait a minute")
     # A rule that takes another's place needs no room of its own.
