@@ -225,7 +225,7 @@ def read_zone(fields: Fields) -> Zone:
         collateral_limit=fields.number("collateral_limit", 0, 1),
         automatic_rules=fields.integer("automatic_rules", 0, 10_000),
         blackhole=fields.boolean("blackhole"),
-        blackhole_bits_per_second=fields.nullable("blackhole_bits_per_second", fields.integer, 0, 10**18),
+        blackhole_bits_per_second=fields.nullable("blackhole_bits_per_second", fields.integer, 1, 10**15),
     )
 
 

@@ -107,7 +107,13 @@ class Zone:
         ):
             if not low <= value <= high:
                 problems.append(Problem(name, str(value), f"must lie between {low} and {high}"))
-        if self.blackhole and not self.blackhole_bits_per_second:
+        if not 1 <= len(self.owner) <= 256 or not self.owner.isprintable():
+            problems.append(Problem("owner", self.owner, "must be 1 to 256 printable characters"))
+        threshold = self.blackhole_bits_per_second
+        if threshold is not None and not 1 <= threshold <= 10**15:
+            # Below 1 every rate would count as saturation.
+            problems.append(Problem("blackhole_bits_per_second", str(threshold), "must lie between 1 and 10^15"))
+        elif self.blackhole and threshold is None:
             reason = "automatic RTBH needs the rate that saturates you; set it, or turn blackhole off"
             problems.append(Problem("blackhole_bits_per_second", str(self.blackhole_bits_per_second), reason))
         return problems
