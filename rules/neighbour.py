@@ -86,6 +86,14 @@ class Neighbour:
         if self.peer_address.version != self.local_address.version:
             reason = f"must be of the same address family as local_address {self.local_address}"
             problems.append(Problem("peer_address", str(self.peer_address), reason))
+        for field, address in (
+            ("peer_address", self.peer_address),
+            ("local_address", self.local_address),
+            ("next_hop_ipv6", self.next_hop_ipv6),
+        ):
+            if isinstance(address, IPv6Address) and address.scope_id is not None:
+                # A zone index may hold any text, and all of these are written into ExaBGP's commands.
+                problems.append(Problem(field, str(address), "has a zone index; leave out what stands behind the %"))
         if self.peer_address == self.local_address:
             problems.append(Problem("peer_address", str(self.peer_address), "is also the local address"))
         if not self.families:

@@ -50,6 +50,20 @@ def test_every_problem_of_a_zone_is_named() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("threshold", [-5, 0, 10**15 + 1])
+def test_what_counts_as_saturation_is_a_rate_that_can_be(threshold: int) -> None:
+    with pytest.raises(Refused) as caught:
+        Zone("zone", (ip_network("203.0.113.0/24"),), blackhole=True, blackhole_bits_per_second=threshold)
+    assert fields(caught) == {"blackhole_bits_per_second"}
+
+
+@pytest.mark.parametrize("owner", ["", "two\nlines", "x" * 257])
+def test_a_zone_has_an_owner_that_can_be_written_down(owner: str) -> None:
+    with pytest.raises(Refused) as caught:
+        Zone("zone", (ip_network("203.0.113.0/24"),), owner=owner)
+    assert fields(caught) == {"owner"}
+
+
 def test_a_zone_needs_a_prefix() -> None:
     with pytest.raises(Refused, match="at least one"):
         Zone("zone", ())
@@ -79,6 +93,7 @@ def test_a_neighbour_does_not_show_its_password(neighbour: Neighbour) -> None:
         ({"name": ""}, "name"),
         ({"peer_address": IPv6Address("::1")}, "peer_address"),
         ({"peer_address": ip_address("192.0.2.2")}, "peer_address"),
+        ({"next_hop_ipv6": IPv6Address("fe80::1%a\n}")}, "next_hop_ipv6"),
         ({"families": frozenset()}, "families"),
         ({"families": frozenset({SessionFamily.IPV4_UNICAST})}, "next_hop_ipv4"),
         ({"families": frozenset({SessionFamily.IPV6_UNICAST})}, "next_hop_ipv6"),
