@@ -11,8 +11,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
+from rules import platforms
 from rules.errors import Problem, Refused
 from rules.match import Network, parse_prefix
 from rules.neighbour import BLACKHOLE, Address, Neighbour, Role, SessionFamily
@@ -34,9 +44,13 @@ def _prefix(given: Any) -> Network:
 
 def _address(given: Any) -> Address:
     try:
-        return ip_address(given if isinstance(given, IPv4Address | IPv6Address) else str(given))
+        found = ip_address(given if isinstance(given, IPv4Address | IPv6Address) else str(given))
     except ValueError:
         raise ValueError("is no IPv4 or IPv6 address") from None
+    if isinstance(found, IPv6Address) and found.scope_id is not None:
+        # It may hold any text, and would go into ExaBGP's configuration and commands.
+        raise ValueError("has a zone index; leave out what stands behind the %")
+    return found
 
 
 Prefixed = Annotated[Network, PlainValidator(_prefix)]
@@ -93,7 +107,7 @@ class NeighbourSection(Section):
     permitted: tuple[Prefixed, ...] = ()
     blackhole_communities: tuple[str, ...] = (f"{BLACKHOLE[0]}:{BLACKHOLE[1]}",)
     next_hop_ipv4: IPv4Address | None = None
-    next_hop_ipv6: IPv6Address | None = None
+    next_hop_ipv6: Annotated[IPv6Address, AfterValidator(_address)] | None = None
     port: int = 179
     passive: bool = False
     hold_time_seconds: int = 30
@@ -108,7 +122,7 @@ class NeighbourSection(Section):
     def _community(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for text in given:
             high, colon, low = text.partition(":")
-            if not (colon and high.isdecimal() and low.isdecimal()):
+            if not (colon and all(half.isdecimal() and half.isascii() and len(half) <= 5 for half in (high, low))):
                 raise ValueError(f"{text!r} is no community; write two numbers, such as 65535:666")
         return given
 
@@ -218,7 +232,8 @@ def parse(text: str, origin: str, variables: Mapping[str, str] | None = None) ->
     """The `Config` of a TOML text; `origin` names it in errors."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides what is no TOML: numbers and nestings beyond what Python reads.
         raise Refused("config", origin, f"is not TOML: {error}") from None
     _override(tree, variables or {})
     try:
@@ -257,6 +272,7 @@ def _neighbour(section: NeighbourSection, speaker: Speaker, field: str) -> Neigh
     if missing:
         raise Refused.all(missing)
     values = {name: getattr(section, name) for name in type(section).model_fields}
+    platforms.intersect(section.profiles)
     communities = tuple(tuple(map(int, text.split(":"))) for text in section.blackhole_communities)
     return Neighbour(
         **values
@@ -296,7 +312,7 @@ def _override(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -311,6 +327,9 @@ def _problem(entry: Any) -> Problem:
         return Problem(path, "", "is unknown; see stopbank.toml.example for what there is")
     if entry["type"] == "missing":
         return Problem(path, "", "is missing")
-    value = "(not shown)" if "password" in path or "secret" in path else str(entry["input"])
+    given = entry["input"]
+    # A whole table may hold a password.
+    is_hidden = "password" in path or "secret" in path or isinstance(given, dict | list)
+    value = "(not shown)" if is_hidden else str(given)
     reason = entry["msg"].removeprefix("Value error, ")
     return Problem(path, value, reason[:1].lower() + reason[1:])

@@ -124,6 +124,37 @@ def test_a_file_that_is_no_configuration_is_refused_with_its_name(tmp_path: Path
         load(tmp_path / "absent", {})
 
 
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('peer_address = "fe80::1%a\\n}; b"', "neighbours[0].peer_address"),
+        ('peer_address = "192.0.2.1"\nnext_hop_ipv6 = "fe80::1%a b"', "neighbours[0].next_hop_ipv6"),
+        ('peer_address = "192.0.2.1"\nprofiles = ["bogus"]', "neighbours[0].profiles"),
+        (
+            f'peer_address = "192.0.2.1"\nblackhole_communities = ["{"9" * 5000}:1"]',
+            "neighbours[0].blackhole_communities",
+        ),
+    ],
+)
+def test_what_exabgp_or_the_speaker_could_not_take_is_refused_here(line: str, field: str) -> None:
+    with pytest.raises(Refused) as error:
+        parse(NEIGHBOUR.replace('peer_address = "192.0.2.1"', line), "test")
+    assert fields(error) == [field]
+
+
+@pytest.mark.parametrize("text", [f"a = {'9' * 5000}", "a = " + "[" * 5000])
+def test_numbers_and_nestings_beyond_measure_are_refused(text: str) -> None:
+    with pytest.raises(Refused, match="is not TOML"):
+        parse(text, "test")
+
+
+def test_a_table_in_the_wrong_place_does_not_show_the_password_in_it() -> None:
+    text = NEIGHBOUR.replace("[[neighbours]]", "[neighbours]") + 'md5_password = "hunter2"\n'
+    with pytest.raises(Refused) as error:
+        parse(text, "test")
+    assert all("hunter2" not in problem.value for problem in error.value.problems)
+
+
 @given(st.text())
 def test_arbitrary_text_gives_a_configuration_or_a_refusal(text: str) -> None:
     try:
