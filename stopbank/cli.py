@@ -52,6 +52,9 @@ def main() -> None:
         for problem in error.problems:
             warn(f"error: {problem}")
         sys.exit(REFUSED)
+    except UnicodeError:
+        warn("error: what was given is not UTF-8 text")
+        sys.exit(REFUSED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(REFUSED)

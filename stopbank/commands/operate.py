@@ -170,7 +170,8 @@ def extend(
     now = opened.now()
     deadline = now + durations.parse("for", lifetime)
     with opened.store(found) as store:
-        store.extend(RuleId(rule_id), deadline, opened.actor(), reason, now)
+        # Beyond the guard's limit the speaker would take the rule off.
+        store.extend(RuleId(rule_id), deadline, opened.actor(), reason, now, opened.world(found).limits)
     local.wake(found.paths.state)
     show(None, False, f"{rule_id} until {deadline:%Y-%m-%d %H:%M:%S} UTC")
 

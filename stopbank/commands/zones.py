@@ -97,7 +97,7 @@ def remove(name: Name, config: ConfigPath = configuration.DEFAULT_PATH) -> None:
 def _limit(given: str) -> tuple[Metric, int]:
     name, equals, rate = given.partition("=")
     known = [metric.value for metric in Metric]
-    if not equals or name not in known or not rate.isdecimal():
+    if not equals or name not in known or not (rate.isdecimal() and len(rate) < 20):
         raise Refused("limit", given, f"write METRIC=RATE with a whole number; metrics: {', '.join(known)}")
     return Metric(name), int(rate)
 

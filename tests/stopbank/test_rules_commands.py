@@ -111,7 +111,7 @@ def test_a_bad_rule_and_a_bad_duration_are_reported_together(run: Run) -> None:
     assert "destination" in done.err and "for: 'soon'" in done.err
 
 
-@pytest.mark.parametrize("given", ["packets", "packets=x", "speed=3", "packets=0"])
+@pytest.mark.parametrize("given", ["packets", "packets=x", "speed=3", "packets=0", "packets=" + "9" * 5000])
 def test_a_bad_limit_is_refused_and_no_zone_is_made(run: Run, given: str) -> None:
     assert run("zone", "add", "web", "--prefix", "203.0.113.0/24", "--limit", given).code == 1
     assert run("zone", "list").out.strip() == "no zones"
@@ -140,3 +140,30 @@ def test_a_database_that_cannot_be_opened_is_one_clear_line(run: Run, tmp_path: 
     (tmp_path / "state").write_text("a file where the directory should be")
     done = run("zone", "list")
     assert done.code == 2 and done.err.count("\n") == 1
+
+
+def test_a_rule_is_not_extended_beyond_what_the_guard_lets_stand(run: Run) -> None:
+    run("zone", "add", "web", "--prefix", "203.0.113.0/24")
+    added = json.loads(run("rules", "add", RULE, "--reason", "attack", "--json").out)
+    refused = run("rules", "extend", added["id"], "--reason", "goes on", "--for", "30d")
+    assert refused.code == 1 and "86400 s" in refused.err
+    (listed,) = json.loads(run("rules", "list", "--json").out)
+    assert listed["deadline"] == added["deadline"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rules", "add", RULE, "--reason", "x", "--for", "999999999d"),
+        ("rules", "add", RULE, "--reason", "not text: \udcff"),
+        ("sensor", "token", "edge", "--valid", "999999999d"),
+        ("zone", "add", "more", "--prefix", "203.0.113.0/24", "--owner", ""),
+        ("zone", "add", "more", "--prefix", "203.0.113.0/24", "--blackhole-above", "-5"),
+    ],
+)
+def test_what_cannot_be_kept_ends_in_a_clear_line_and_changes_nothing(run: Run, arguments: tuple[str, ...]) -> None:
+    run("zone", "add", "web", "--prefix", "203.0.113.0/24")
+    done = run(*arguments)
+    assert done.code == 1 and done.err.startswith("error: ")
+    assert run("rules", "list").out.strip() == "no rules"
+    assert len(json.loads(run("zone", "list", "--json").out)) == 1
