@@ -4,12 +4,13 @@ Prefixes decide here, with their masks; an address inside ours does not make a p
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_network
 
 from rules.findings import Finding, error, note, warning
 from rules.guard_values import Request, Surroundings
 from rules.match import ICMP, ICMPV6, MAXIMUM, Component, Family, Match, Network, OffsetPrefix
+from rules.neighbour import Neighbour
 from rules.region import Region, region
 from rules.rule import Blackhole, FlowSpec, Rule
 from rules.zone import Zone
@@ -122,7 +123,7 @@ def _protected(rule: Rule, protected: tuple[Network, ...]) -> Iterator[Finding]:
 def _infrastructure(rule: Rule, surroundings: Surroundings) -> Iterator[Finding]:
     touched = [
         (field, prefix, own)
-        for own in dict.fromkeys((*surroundings.infrastructure, *_router_addresses(surroundings)))
+        for own in dict.fromkeys((*surroundings.infrastructure, *_router_addresses(surroundings.neighbours)))
         for field, prefix in _named(rule)
         if _meet(prefix, own)
     ]
@@ -134,16 +135,16 @@ def _infrastructure(rule: Rule, surroundings: Surroundings) -> Iterator[Finding]
             yield error("guard.infrastructure.flow", field, prefix, reason, "leave these protocols or this prefix out")
 
 
-def _router_addresses(surroundings: Surroundings) -> Iterator[Network]:
-    for neighbour in surroundings.neighbours:
-        for address in (
-            neighbour.peer_address,
-            neighbour.local_address,
-            neighbour.next_hop_ipv4,
-            neighbour.next_hop_ipv6,
-        ):
-            if address is not None:
-                yield ip_network(address)
+@lru_cache(maxsize=16)
+def _router_addresses(neighbours: tuple[Neighbour, ...]) -> tuple[Network, ...]:
+    """Kept, since it is asked for each of thousands of rules."""
+    addresses = (
+        address
+        for one in neighbours
+        for address in (one.peer_address, one.local_address, one.next_hop_ipv4, one.next_hop_ipv6)
+        if address is not None
+    )
+    return tuple(map(ip_network, addresses))
 
 
 _EVERYWHERE = {

@@ -174,8 +174,8 @@ class Match:
 
     def components(self) -> "Iterator[tuple[Component, Prefix | Numeric | Bitmask]]":
         """The components present, in NLRI order."""
-        for component in Component:
-            value = getattr(self, component.attribute)
+        for component, attribute in _ATTRIBUTES.items():
+            value = getattr(self, attribute)
             if value is not None:
                 yield component, value
 

@@ -5,6 +5,7 @@ Who feeds the tables calls `tick`; detections go to a callback at once. Reads no
 """
 
 import secrets
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ Emit = Callable[[Detection, Attack], None]
 
 DESCRIBED_PER_TICK = 16
 """Attacks classified in one tick, so that a thousand targets at once never hold up the capture."""
+DESCRIBED_PACKETS = 32_768
+"""Live, the newest packets of an attack that its vectors and rules are drawn from: enough for shares to a percent."""
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
 NEVER = (1 << 63) - 1
@@ -139,7 +142,8 @@ class Engine:
         if track and track.last_hot == now:
             attack.last_ns = self.tables.clock_ns
         if state := {Change.STARTED: State.STARTED, Change.ONGOING: State.ONGOING, Change.OVER: State.OVER}.get(change):
-            self._waiting.append((row, state))
+            # A new attack waits for nobody: the rest is news of what is known.
+            (self._waiting.appendleft if state is State.STARTED else self._waiting.append)((row, state))
 
     def _open(self, row: int, number: int, readings: Readings, now: int) -> Attack | None:
         """The attack that a track became; None when a closer look finds none."""
@@ -177,7 +181,7 @@ class Engine:
     def _between(self, host: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
         """What a host got and sent in a span of analysis time, both included."""
         entries = self.tables.since(begin_ns)
-        entries = entries[: np.searchsorted(entries["time"], end_ns, side="right")]
+        entries = entries[: bisect_right(entries["time"], end_ns)]
         return judge.both_ways(host, entries)
 
     def _guilty(self, attack: Attack) -> frozenset[Kind]:
@@ -202,7 +206,9 @@ class Engine:
     def _describe(self, row: int, attack: Attack, track: Track | None) -> None:
         """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
         left."""
-        incoming, outgoing = self._between(attack.target, attack.first_ns, attack.last_ns)
+        # Live, the last second tells what goes on; a capture is described as a whole.
+        recent = attack.first_ns if self._judging else attack.last_ns - int(self._settings.long_seconds * 1e9)
+        incoming, outgoing = self._between(attack.target, max(attack.first_ns, recent), attack.last_ns)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
         kinds = frozenset().union(*(METRIC_KINDS[metric] for metric in crossed))
         if self._judging:
@@ -210,6 +216,7 @@ class Engine:
             sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
         else:
             sample = incoming[np.isin(incoming["kind"], list(kinds - self._usual(row)))]
+            sample = sample[-DESCRIBED_PACKETS:]
         if not len(sample):
             return
         general = Metric.PACKETS in crossed or Metric.BITS in crossed or self._judging
@@ -228,8 +235,11 @@ class Engine:
         return frozenset(kind for kind in Kind if rates[kind] and usual[kind] >= 0.5 * rates[kind])
 
     def _normal(self, attack: Attack) -> ANY:
+        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's own first
+        packets must not count as what it would hurt; a capture tells the first packet exactly."""
+        margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
         history = self.tables.history()
-        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns])[0]
+        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns - margin])[0]
 
     def finish(self, now: int, seen: datetime) -> None:
         """The end of a capture: every attack is over."""
@@ -265,11 +275,19 @@ def observations(sample: ANY) -> dict[str, object]:
     """What a person would note of an attack: its most frequent sources, ports, lengths, hop limits."""
     from sensors.tables import address
 
-    pairs, counts = np.unique(np.stack((sample["source_high"], sample["source_low"])), axis=1, return_counts=True)
-    top = np.argsort(-counts)[:10]
+    highs, lows = sample["source_high"], sample["source_low"]
+    order = np.lexsort((lows, highs))
+    highs, lows = highs[order], lows[order]
+    # Where a run of equal sources begins; np.unique over both columns takes ten times as long.
+    begins = np.flatnonzero(np.r_[True, (highs[1:] != highs[:-1]) | (lows[1:] != lows[:-1])])
+    counts = np.diff(np.r_[begins, len(order)])
+    top = np.argsort(-counts, kind="stable")[:10]
     out: dict[str, object] = {
         "sources": [
-            {"address": str(address(int(pairs[0, at]), int(pairs[1, at])).network_address), "packets": int(counts[at])}
+            {
+                "address": str(address(int(highs[begins[at]]), int(lows[begins[at]])).network_address),
+                "packets": int(counts[at]),
+            }
             for at in top
         ]
     }

@@ -5,6 +5,7 @@ wide arrays, because each array that a compiled function takes out of a containe
 """
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -92,8 +93,9 @@ class Tables:
         older = entries[head:] if written >= size else entries[:0]
         newer = entries[:head]
         if len(newer) and newer["time"][0] < moment_ns:
-            return newer[np.searchsorted(newer["time"], moment_ns) :]
-        older = older[np.searchsorted(older["time"], moment_ns) :]
+            return newer[bisect_left(newer["time"], moment_ns) :]
+        # Not searchsorted: it would first copy every time out of its entry.
+        older = older[bisect_left(older["time"], moment_ns) :]
         return np.concatenate((older, newer)) if len(older) else newer
 
     def history(self) -> ANY:
