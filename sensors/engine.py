@@ -235,7 +235,7 @@ class Engine:
         return frozenset(kind for kind in Kind if rates[kind] and usual[kind] >= 0.5 * rates[kind])
 
     def _normal(self, attack: Attack) -> ANY:
-        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's own first
+        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
         packets must not count as what it would hurt; a capture tells the first packet exactly."""
         margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
         history = self.tables.history()

@@ -28,6 +28,7 @@ from speaker.orders import Status
 from speaker.settings import Settings
 from speaker.socket import Answering
 from store.admission import request_of
+from store.database import Concern
 from store.errors import SchemaUnknown, StoreUnavailable
 from store.records import AnnouncementRecord, RuleRecord, SensorRecord, World
 from store.store import Store
