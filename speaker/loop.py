@@ -47,6 +47,7 @@ from speaker.replies import (
     UpdateReceived,
 )
 from speaker.resync import Listing, listed
+from speaker.rollcall import RollCall
 from speaker.sessions import Sessions
 from speaker.settings import Settings
 from speaker.socket import Answering
@@ -84,12 +85,12 @@ class Loop:
         )
         self._desire = Desire(self._ledger, self._journal, clock)
         self._suspects = Suspects(self._ledger, self._journal, self._sentenced)
+        self._roll = RollCall(self._ledger, self._sessions, self._suspects, self._talk)
         self._memory = Memory(clock, inbox.put)
         self._trail = Trail(self._journal, self._memory, clock, self._metrics)
         self._watch = Watch(state, self._switched)
         self._alarm = AlarmClock(lambda: inbox.put(Woken()))
         self._settings: Settings | None = None
-        self._known_to_exabgp: Neighbours | None = None
         self._problem = "no settings yet"
         self._started = clock.now()
         self._is_informed = False
@@ -192,6 +193,7 @@ class Loop:
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
             self._is_informed = True
         self._suspects.tick(now)
+        self._roll.tick(now)
         self._talk.pump(now)
         self._end_ribs(now)
         self._report(now)
@@ -216,6 +218,8 @@ class Loop:
                 self._session_changed(reply, now)
             case Negotiated():
                 self._sessions.negotiated(reply)
+            case Neighbours() if self._talk.is_synced:
+                self._roll.counted(reply, now)
             case NotificationReceived(peer, code, subcode):
                 self._notified(peer, code, subcode, now)
             case UpdateReceived(peer):
@@ -239,6 +243,7 @@ class Loop:
         if event.state is Session.UP:
             self._eor_retry.pop(event.peer, None)
             self._suspects.up(event.peer, now)
+            self._roll.up(event.peer, now)
         elif was_up:
             self._metrics.flaps.labels(self._ledger.name(event.peer)).inc()
             self._suspects.down(event.peer, now)
@@ -257,11 +262,7 @@ class Loop:
         """ExaBGP has told what it holds."""
         now = self._clock.now()
         if listing.neighbours is not None:
-            self._sessions.listed(listing.neighbours, now)
-            for one in listing.neighbours.established:
-                self._suspects.up(one.peer, now)
-            self._known_to_exabgp = listing.neighbours
-            self._look_for_missing(now)
+            self._roll.counted(listing.neighbours, now, with_routes=True)
         self._holding = listing.peers
         if listing.unreadable:
             peers = tuple(dict.fromkeys(route.peer for route in listing.unreadable))
@@ -272,12 +273,6 @@ class Loop:
         self._ledger.take_changes()
         self._memory.ask(memory.Statuses(self._ledger.statuses(), is_complete=True))
         log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=len(self._desire.wishes))
-
-    def _look_for_missing(self, now: float) -> None:
-        """Neighbours that ExaBGP was not started with: it says `done` to what is for them and others."""
-        if self._known_to_exabgp is not None:
-            there = {one.peer for one in self._known_to_exabgp.established} | set(self._known_to_exabgp.others)
-            self._ledger.set_missing(frozenset(self._ledger.neighbours) - there, now)
 
     def _end_ribs(self, now: float) -> None:
         """End-of-RIB for every family of every session that has been told everything."""
@@ -304,7 +299,7 @@ class Loop:
         now = self._clock.now()
         self._desire.peers = tuple(one.peer_address for one in event.settings.neighbours)
         self._ledger.set_neighbours(event.settings.neighbours, now)
-        self._look_for_missing(now)
+        self._roll.expect(event.settings.neighbours, now)
         self._memory.ask(memory.Configured(event.settings))
 
     def _known(self, event: memory.Known) -> None:
@@ -345,6 +340,7 @@ class Loop:
                 answer(Accepted(self._status()))
             case Reload():
                 self._reload()
+                self._roll.look_again(self._clock.now())
                 answer(Accepted())
             case Kill(mode, by):
                 self._kill(mode, by, answer)

@@ -121,7 +121,9 @@ class Ledger:
             if is_same and entry.announcement.phase is Phase.ANNOUNCING:
                 self._release(key, entry)
                 self._step(key, entry, Event.ANNOUNCED, now)
-            elif held is None and entry.announcement.phase in (Phase.WITHDRAWING, Phase.EXPELLING):
+            elif held is None and entry.announcement.phase in (Phase.WITHDRAWING, Phase.EXPELLING, Phase.STUCK):
+                if entry.announcement.phase is Phase.STUCK:
+                    self._step(key, entry, Event.RETRIED, now)
                 self._release(key, entry)
                 self._step(key, entry, Event.WITHDRAWN, now)
             elif entry.in_flight or not (is_same and entry.announcement.phase is Phase.ACTIVE):

@@ -77,6 +77,10 @@ class Sessions:
             if session.is_up:
                 session.is_up, session.since = False, now
 
+    def keep_only(self, peers: frozenset[Address]) -> None:
+        """Neighbours that exist no more leave nothing behind."""
+        self.known = {peer: session for peer, session in self.known.items() if peer in peers}
+
     def unended(self, peer: Address) -> tuple[SessionFamily, ...]:
         """Families that this neighbour still waits for the End-of-RIB of."""
         session = self.of(peer)

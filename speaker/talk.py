@@ -36,7 +36,12 @@ class Clear:
     """Nobody: everybody."""
 
 
-Ticket = Command | EndOfRib | Clear
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A `show neighbor json` in flight, apart from a resynchronisation."""
+
+
+Ticket = Command | EndOfRib | Clear | Look
 
 
 class Talk:
@@ -85,6 +90,10 @@ class Talk:
         """End the initial update of one family."""
         self._send(commands.end_of_rib(peer, family), EndOfRib(peer, family), now)
 
+    def look(self, now: float) -> None:
+        """Ask ExaBGP which neighbours it has; `Neighbours` comes before the `done`."""
+        self._send(commands.SHOW_NEIGHBOURS, Look(), now)
+
     def pump(self, now: float) -> int:
         """Send what there is to say, as far as the window has room; how many commands."""
         sent = 0
@@ -117,6 +126,9 @@ class Talk:
         match ticket:
             case None:
                 self.discarded += 1
+            case Look():
+                # What it asked for came before.
+                return None
             case Command():
                 self._ledger.answered(ticket, accepted, now)
             case Clear():

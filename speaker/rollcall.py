@@ -1,0 +1,84 @@
+"""Which neighbours ExaBGP has, against those that are configured: when to ask it again, and when to start from what it
+holds.
+
+ExaBGP reads its file in its own time, says `done` to what is for a neighbour it lacks and for others, and starts a
+neighbour whose definition changed with nothing to tell.
+"""
+
+from collections.abc import Iterable
+
+from rules.neighbour import Address, Neighbour
+from speaker.reconcile import Ledger
+from speaker.replies import Neighbours
+from speaker.sessions import Sessions
+from speaker.suspects import Suspects
+from speaker.talk import Talk
+
+EAGER_SECONDS = 60.0
+"""How long after a change the file is expected to be read."""
+EAGER_EVERY_SECONDS = 1.0
+PATIENT_EVERY_SECONDS = 30.0
+
+
+class RollCall:
+    """Who is expected and who is there."""
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, suspects: Suspects, talk: Talk) -> None:
+        self._ledger, self._sessions, self._suspects, self._talk = ledger, sessions, suspects, talk
+        self._expected: dict[Address, Neighbour] | None = None
+        self._there: frozenset[Address] | None = None
+        self._changed: set[Address] = set()
+        """Neighbours whose definition ExaBGP may not have read yet: its `up` tells."""
+        self._is_stale = False
+        """What ExaBGP holds may not be what the ledger believes."""
+        self._ask_at = self._eager_until = -1e9
+
+    def expect(self, neighbours: Iterable[Neighbour], now: float) -> None:
+        """The configuration names these."""
+        before, after = self._expected, {one.peer_address: one for one in neighbours}
+        self._expected = after
+        self.look_again(now)
+        if before is not None and before != after:
+            self._changed |= {peer for peer, one in after.items() if before.get(peer) != one}
+            self._is_stale = True
+        self._note_missing(now)
+        self.tick(now)
+
+    def look_again(self, now: float) -> None:
+        """ExaBGP was told to read its file."""
+        self._ask_at, self._eager_until = now, now + EAGER_SECONDS
+
+    def counted(self, neighbours: Neighbours, now: float, with_routes: bool = False) -> None:
+        """ExaBGP has these and no others; `with_routes`: what it holds was listed as well."""
+        self._sessions.listed(neighbours, now)
+        for one in neighbours.established:
+            self._suspects.up(one.peer, now)
+        there = frozenset((*(one.peer for one in neighbours.established), *neighbours.others))
+        self._is_stale |= not with_routes and there != self._there
+        self._there = there
+        self._note_missing(now)
+        self._sessions.keep_only(frozenset(self._expected or there) | there)
+
+    def up(self, peer: Address, now: float) -> None:
+        """A session is up, so ExaBGP has this neighbour, as it is now defined."""
+        if self._there is not None and (peer in self._changed or peer not in self._there):
+            self._changed.discard(peer)
+            self._there |= {peer}
+            self._is_stale = True
+            self._note_missing(now)
+
+    def tick(self, now: float) -> None:
+        """Ask while ExaBGP has other neighbours than are configured; start anew from what it holds where it had."""
+        if self._talk.is_synced and self._is_stale:
+            self._is_stale = False
+            self._talk.resync(now)
+        elif self._talk.has_room() and now >= self._ask_at and self._differs():
+            self._ask_at = now + (EAGER_EVERY_SECONDS if now < self._eager_until else PATIENT_EVERY_SECONDS)
+            self._talk.look(now)
+
+    def _differs(self) -> bool:
+        return self._expected is not None and self._there != frozenset(self._expected)
+
+    def _note_missing(self, now: float) -> None:
+        if self._expected is not None and self._there is not None:
+            self._ledger.set_missing(frozenset(self._expected) - self._there, now)
