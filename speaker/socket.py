@@ -1,15 +1,16 @@
 """The speaker's door for local processes: one JSON request a line, one answer a line, over a Unix socket.
 
-Only root and the speaker's own user get in. Requests are handed to the loop typed, and the loop never waits for a
-client.
+Only root, the speaker's own user and members of the state directory's group get in, as the socket's mode says.
+Requests are handed to the loop typed, and the loop never waits for a client.
 """
 
 import os
 import queue
 import socket
+import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rules.errors import Refused
@@ -91,7 +92,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                if _is_allowed(connection):
+                if _is_allowed(connection, self._path.parent):
                     connection.settimeout(IDLE_SECONDS)
                     self._converse(connection)
                 else:
@@ -129,14 +130,34 @@ class Server:
             return Declined.of(Refused("speaker", "", f"is busy: no answer in {ANSWER_SECONDS:.0f} s"), retry=True)
 
 
-_NOT_ALLOWED = Declined.of(Refused("user", "", "only root and the speaker's own user may ask"))
+_NOT_ALLOWED = Declined.of(
+    Refused("user", "", "only root, the user Stopbank runs as and members of the state directory's group may ask")
+)
 _TOO_LONG = Declined.of(Refused("request", "", f"is longer than {LINE_LIMIT} bytes"))
 
 
-def _is_allowed(connection: socket.socket) -> bool:
+def _is_allowed(connection: socket.socket, directory: Path) -> bool:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", raw)
-    return user in (0, os.getuid())
+    process, user, group = struct.unpack("3i", raw)
+    return is_admitted(user, {group, *_further_groups(process)}, directory)
+
+
+def is_admitted(user: int, groups: Collection[int], directory: Path) -> bool:
+    """Whether a user with these groups may ask: root, ourselves, or the group that the state directory lets write."""
+    if user in (0, os.getuid()):
+        return True
+    state = directory.stat()
+    return bool(state.st_mode & stat.S_IWGRP) and state.st_gid in groups
+
+
+def _further_groups(process: int) -> frozenset[int]:
+    """Supplementary groups of a process, which SO_PEERCRED does not tell; none when it has ended."""
+    try:
+        text = (Path("/proc") / str(process) / "status").read_text()
+    except OSError:
+        return frozenset()
+    line = next((one for one in text.splitlines() if one.startswith("Groups:")), "")
+    return frozenset(map(int, line.split()[1:]))
 
 
 def _is_served(path: Path) -> bool:
