@@ -15,16 +15,20 @@ from datetime import datetime
 from pathlib import Path
 
 from rules.errors import Refused
-from rules.messages import Accepted, Answer, Kill, KillMode, StatusQuery, parse_answer, render_request
+from rules.messages import Accepted, Answer, Declined, Kill, KillMode, StatusQuery, parse_answer, render_request
 
 FLAG = "kill.json"
 PID = "speaker.pid"
 SOCKET = "speaker.sock"
+SUPERVISOR = "run.pid"
+CONFIGURATION = "exabgp.conf"
 
 ANSWER_SECONDS = 2.0
 """A speaker that takes longer is killed."""
 CLEAR_SECONDS = 60.0
 """How long to wait until everything is withdrawn: ExaBGP clears about a thousand routes a second."""
+ABSENT_SECONDS = 3.0
+"""Without speaker, ExaBGP and supervisor for so long, nobody will come who could withdraw anything."""
 _POLL_SECONDS = 0.2
 _ANSWER_LIMIT = 1 << 20
 
@@ -50,6 +54,8 @@ class Report:
     """The speaker did not answer and was killed."""
     problem: str = ""
     """Why it can't be said that it worked; empty: it worked."""
+    note: str = ""
+    """What else a person should know; nothing went wrong."""
 
 
 # ------------------------------------------------------------------------------------------------------- the flag
@@ -102,19 +108,53 @@ def write_pid(state: Path) -> None:
 
 
 def kill_speaker(state: Path) -> bool:
-    """SIGKILL for the process of `speaker.pid`, if it is still that very process; says whether it was killed."""
-    try:
-        value = json.loads((state / PID).read_text())
-        pid, command, started = int(value["pid"]), str(value["command"]), str(value["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if not command or (_command(pid), _started(pid)) != (command, started):
+    """SIGKILL for the process of `speaker.pid`, if it is still that very process; says whether it was killed.
+
+    Raises `PermissionError` when it is somebody else's.
+    """
+    pid = _speaker(state)
+    if pid is None:
         return False
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
     return True
+
+
+def _speaker(state: Path) -> int | None:
+    """The process of `speaker.pid`, if it is still that very process."""
+    try:
+        value = json.loads((state / PID).read_text())
+        pid, command, started = int(value["pid"]), str(value["command"]), str(value["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return pid if command and (_command(pid), _started(pid)) == (command, started) else None
+
+
+def _is_somebody_there(state: Path) -> bool:
+    """Whether a speaker lives, or somebody who starts one: ExaBGP, or what supervises it."""
+    return _speaker(state) is not None or _is_supervised(state) or _has_exabgp(state)
+
+
+def _is_supervised(state: Path) -> bool:
+    try:
+        return "stopbank" in _command(int((state / SUPERVISOR).read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def _has_exabgp(state: Path) -> bool:
+    """Whether a process names our ExaBGP configuration in its command line."""
+    wanted = str(state.resolve() / CONFIGURATION)
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return any(
+        wanted in words and any("exabgp" in Path(word).name for word in words[:-1]) for words in map(_words, pids)
+    )
+
+
+def _words(pid: int) -> list[str]:
+    return _command(pid).rstrip("\0").split("\0")
 
 
 def _command(pid: int) -> str:
@@ -139,18 +179,47 @@ def throw(state: Path, mode: KillMode, by: str, now: datetime, patience_seconds:
     """Throw (or lift) the switch and wait for what comes of it. Raises `OSError` when the flag can't be written."""
     write(state, mode, by, now)
     was_killed = False
-    if ask(state, render_request(Kill(mode, by)), ANSWER_SECONDS) is None:
-        was_killed = kill_speaker(state)
+    answer = ask(state, render_request(Kill(mode, by)), ANSWER_SECONDS)
+    if isinstance(answer, Declined) and not answer.retry:
+        return Report(mode, 0, 0, was_killed, f"the flag is set, but the speaker declines: {_words_of(answer)}")
+    if answer is None:
+        try:
+            was_killed = kill_speaker(state)
+        except PermissionError:
+            return Report(mode, 0, 0, was_killed, NOT_PERMITTED)
+    return _wait(state, mode, was_killed, patience_seconds)
+
+
+NOT_PERMITTED = (
+    "the flag is set, but the speaker does not answer and killing it is not permitted; "
+    "run as root or as the user Stopbank runs as"
+)
+ABSENT = "no speaker runs, so nothing was withdrawn: routers may still hold rules"
+ABSENT_NOTE = "no speaker runs; the flag is what its next start obeys"
+
+
+def _wait(state: Path, mode: KillMode, was_killed: bool, patience_seconds: float) -> Report:
+    """Until the speaker has obeyed, or nobody is there to obey, or patience ends."""
+    began = seen = time.monotonic()
     status: Answer | None = None
-    deadline = time.monotonic() + patience_seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() - began < patience_seconds:
         status = ask(state, render_request(StatusQuery()), ANSWER_SECONDS)
         if isinstance(status, Accepted) and _has_obeyed(status, mode):
             return _report(mode, status, was_killed, "")
+        if status is not None or _is_somebody_there(state):
+            seen = time.monotonic()
+        elif mode in (KillMode.NORMAL, KillMode.FREEZE):
+            return Report(mode, 0, 0, was_killed, note=ABSENT_NOTE)
+        elif time.monotonic() - seen > ABSENT_SECONDS:
+            return Report(mode, 0, 0, was_killed, ABSENT)
         time.sleep(_POLL_SECONDS)
     if isinstance(status, Accepted):
         return _report(mode, status, was_killed, f"not done after {patience_seconds:.0f} s")
     return Report(mode, 0, 0, was_killed, "no speaker answers; routers may still hold rules")
+
+
+def _words_of(declined: Declined) -> str:
+    return "; ".join(map(str, declined.problems))
 
 
 def ask(state: Path, request: bytes, within_seconds: float) -> Answer | None:

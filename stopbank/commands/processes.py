@@ -152,9 +152,9 @@ def kill(
     if mode is KillName.withdraw_all:
         shown += f": {report.clear} of {report.neighbours} neighbours hold nothing any more"
     shown += ", the speaker did not answer and was killed" if report.was_killed else ""
-    shown += f"; {report.problem}" if report.problem else ""
+    shown += "".join(f"; {word}" for word in (report.problem, report.note) if word)
     document = {"ok": not report.problem, "mode": mode.value, "clear": report.clear, "neighbours": report.neighbours}
-    show(document | {"was_killed": report.was_killed, "problem": report.problem}, as_json, shown)
+    show(document | {"was_killed": report.was_killed, "problem": report.problem, "note": report.note}, as_json, shown)
     if report.problem:
         raise typer.Exit(REFUSED)
 
