@@ -1,9 +1,12 @@
 """Time as the speaker sees it: a clock that nobody can set for deadlines, the wall clock for what people read."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+LONGEST_SECONDS = 86_400.0
+"""No rule may live longer at a time (`rules.guard_values.Limits`)."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -40,7 +43,11 @@ class Moment:
 
     def loaded(self, clock: Clock) -> "Moment":
         """The same deadline in this process: after a reboot the wall clock is all there is."""
-        return self if self.boot == clock.boot() else Moment.of(self.wall, clock)
+        if self.boot == clock.boot():
+            return self
+        tied = Moment.of(self.wall, clock)
+        # A wall clock that lost years over the reboot must not let a rule live for years.
+        return replace(tied, monotonic=min(tied.monotonic, clock.now() + LONGEST_SECONDS))
 
     def shown(self, clock: Clock) -> datetime:
         """When that will be by the wall clock as it stands."""

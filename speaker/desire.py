@@ -118,7 +118,10 @@ class Desire:
         """The kill switch was thrown or lifted."""
         self.mode = mode
         if mode in (KillMode.FREEZE, KillMode.WITHDRAW_ALL):
-            # Nothing new: what has not gone out yet comes again with the database's next word.
+            # Nothing new: what has not gone out yet comes again with the database's next word. The journal may have it
+            # already, and a successor would announce what it says.
+            if unborn := [id for id in self._unsynced if id not in self.wishes]:
+                self._journal.append([journal.ended(id) for id in unborn])
             self._unsynced.clear()
         now = self._clock.now()
         for id, wish in self.wishes.items():

@@ -5,6 +5,7 @@ for their line) and never a withdrawal. A torn last line is what a crash leaves,
 """
 
 import json
+import math
 import os
 import queue
 import threading
@@ -134,7 +135,7 @@ def read(path: Path) -> Contents:
         contents.lines += 1
         try:
             _apply(contents, json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, Refused):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, Refused):
             contents.unreadable += 1
     return contents
 
@@ -170,6 +171,8 @@ def _wish(entry: Entry) -> Wish:
     wall = datetime.fromisoformat(entry["until"])
     if wall.tzinfo is None:
         raise ValueError("a deadline without a time zone")
+    if not math.isfinite(float(entry["monotonic"])):
+        raise ValueError("a deadline that never comes")
     return Wish(
         rule=parse(entry["rule"]),
         deadline=Moment(wall, str(entry["boot"]), float(entry["monotonic"])),

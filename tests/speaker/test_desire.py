@@ -186,3 +186,11 @@ def test_what_the_journal_remembers_goes_out_without_the_database_and_expired_ru
     successor.desire.load(Contents(wishes=wishes))
     assert [expiry.rule for expiry in successor.desire.due()] == [flowspec(2).id]
     assert successor.said() == ["announce"]
+
+
+def test_what_a_freeze_kept_back_is_not_announced_by_a_successor_either(bench: Bench) -> None:
+    bench.known(bench.record(flowspec(1)))
+    bench.desire.set_mode(KillMode.FREEZE)
+    assert bench.paper.entries[-1] == journal.ended(flowspec(1).id)
+    bench.desire.synced(bench.paper.ticket)
+    assert bench.said() == []

@@ -1,3 +1,4 @@
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import flowspecs, sensible_matches
 
+from rules.action import Discard
 from rules.guard import Origin
+from rules.match import Match
 from rules.rule import FlowSpec
 from speaker import journal
 from speaker.clock import Clock, Moment
@@ -173,3 +176,32 @@ def test_no_step_of_the_wall_clock_moves_a_deadline_and_only_a_reboot_makes_it_c
     clocks.id = "after a reboot"
     clocks.time = NOW
     assert moment.loaded(clocks).monotonic == 100.0 + lifetime
+
+
+def test_a_wall_clock_that_lost_years_over_a_reboot_gives_a_rule_no_more_than_a_day() -> None:
+    class Lost(Clock):
+        def now(self) -> float:
+            return 12.0
+
+        def wall(self) -> datetime:
+            return datetime(1970, 1, 1, tzinfo=UTC)
+
+        def boot(self) -> str:
+            return "after a reboot"
+
+    assert Moment(NOW, "boot", 17.25).loaded(Lost()).monotonic == 12.0 + 86_400
+
+
+@pytest.mark.parametrize("line", [b'{"is": "written", "number": 1e999}', b"[" * 100_000])
+def test_a_line_beyond_measure_is_counted_and_not_fatal(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(line + b"\n")
+    assert journal.read(path).unreadable == 1
+
+
+@pytest.mark.parametrize("never", ["NaN", "Infinity"])
+def test_a_deadline_that_never_comes_is_not_read_back(tmp_path: Path, never: str) -> None:
+    rule = FlowSpec(Match.parse("match { destination 203.0.113.7/32; protocol =udp; }"), Discard())
+    path = tmp_path / "journal"
+    path.write_text(json.dumps(journal.wanted(wish(rule))).replace("17.25", never) + "\n")
+    assert (journal.read(path).wishes, journal.read(path).unreadable) == ({}, 1)
