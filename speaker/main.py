@@ -17,7 +17,6 @@ from pathlib import Path
 
 import structlog
 
-from rules.errors import Refused
 from speaker import killswitch, pipe
 from speaker.clock import Clock
 from speaker.events import Asked, Configured, Inbox, Said
@@ -132,7 +131,8 @@ class _Configuration:
     def _read(self) -> bool:
         try:
             settings = self._load()
-        except (Refused, OSError) as error:
+        except (ValueError, OSError) as error:
+            # `Refused`, and whatever else is wrong with a value, such as a NUL in a path: this thread reads it again.
             self._tell(Configured(None, str(error)))
             return False
         self._tell(Configured(settings))
