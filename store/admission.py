@@ -173,6 +173,9 @@ def _make_way(
         reason = f"is {same.intent} already, by {same.owner}"
         raise Objected([error("store.duplicate", "rule", row.text, reason, "extend, or replace it explicitly")])
     replaced = None if replaces is None else alive(session, replaces)
+    if replaced is None and replaces not in (None, row.rule_id):
+        reason = "is not known, or has ended already"
+        raise Objected([error("store.unknown", "replaces", replaces, reason, "leave it out, or look at the list")])
     if replaced is not None and not _may_replace(row, replaced):
         reason = f"is {replaced.owner}'s, made by {replaced.created_by}"
         raise Objected([error("store.foreign", "replaces", replaced.rule_id, reason, "ask an operator to replace it")])

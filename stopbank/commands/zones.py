@@ -11,7 +11,7 @@ from rules.match import Network, parse_prefix
 from rules.zone import DEFAULT_LIMITS, NAME, NAME_REASON, Metric, Mode, Zone
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
-from stopbank.terminal import refuse, show
+from stopbank.terminal import refuse, show, warn
 
 app = typer.Typer(help="Zones: whose prefixes are protected, and how.", no_args_is_help=True)
 
@@ -66,7 +66,11 @@ def add(
         refuse(error)
     found = loaded(config)
     with opened.store(found) as store:
+        others = [one for one in store.zones() if one.name != zone.name and one.owner != zone.owner]
         store.put_zone(zone, opened.actor(), opened.now())
+    for other in others:
+        if shared := [str(one) for one in zone.prefixes for two in other.prefixes if _meet(one, two)]:
+            warn(f"warning: {', '.join(shared)}: zone {other.name} of {other.owner} has it too; each may filter there")
     local.wake(found.paths.state)
     show(None, False, _line(zone))
 
@@ -92,6 +96,10 @@ def remove(name: Name, config: ConfigPath = configuration.DEFAULT_PATH) -> None:
         store.remove_zone(name, opened.actor(), opened.now())
     local.wake(found.paths.state)
     show(None, False, f"removed: {name}")
+
+
+def _meet(one: Network, two: Network) -> bool:
+    return one.version == two.version and one.overlaps(two)
 
 
 def _limit(given: str) -> tuple[Metric, int]:

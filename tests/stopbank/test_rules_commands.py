@@ -167,3 +167,17 @@ def test_what_cannot_be_kept_ends_in_a_clear_line_and_changes_nothing(run: Run, 
     assert done.code == 1 and done.err.startswith("error: ")
     assert run("rules", "list").out.strip() == "no rules"
     assert len(json.loads(run("zone", "list", "--json").out)) == 1
+
+
+def test_a_zone_that_shares_addresses_with_another_tenant_is_pointed_out(run: Run) -> None:
+    run("zone", "add", "web", "--prefix", "203.0.113.0/24", "--owner", "ann")
+    assert run("zone", "add", "mine", "--prefix", "203.0.113.0/25", "--owner", "ann").err == ""
+    done = run("zone", "add", "mail", "--prefix", "203.0.113.128/25", "--owner", "bob")
+    assert done.code == 0 and "zone web of ann" in done.err
+
+
+def test_only_a_rule_that_stands_can_be_replaced(run: Run) -> None:
+    run("zone", "add", "web", "--prefix", "203.0.113.0/24")
+    done = run("rules", "add", RULE, "--reason", "x", "--replaces", "nonsense")
+    assert done.code == 1 and "nonsense" in done.err
+    assert run("rules", "list").out.strip() == "no rules"
