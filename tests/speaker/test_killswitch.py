@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,3 +50,39 @@ def test_a_process_file_of_garbage_kills_nobody(tmp_path_factory: pytest.TempPat
     state = tmp_path_factory.mktemp("state")
     (state / killswitch.PID).write_bytes(raw)
     assert not killswitch.kill_speaker(state)
+
+
+@pytest.mark.parametrize("mode", [KillMode.NORMAL, KillMode.FREEZE])
+def test_without_anybody_the_flag_alone_is_what_lifting_and_freezing_need(tmp_path: Path, mode: KillMode) -> None:
+    report = killswitch.throw(tmp_path, mode, "alice", NOW, patience_seconds=0.2)
+    assert not report.problem and "no speaker runs" in report.note
+    assert killswitch.read(tmp_path).mode is mode
+
+
+@pytest.mark.parametrize("mode", [KillMode.WITHDRAW_ALL, KillMode.WITHDRAW_AUTOMATIC])
+def test_without_anybody_to_withdraw_it_says_so_long_before_patience_ends(tmp_path: Path, mode: KillMode) -> None:
+    began = time.monotonic()
+    report = killswitch.throw(tmp_path, mode, "alice", NOW, patience_seconds=300)
+    assert "routers may still hold rules" in report.problem
+    assert time.monotonic() - began < 60
+
+
+def test_a_living_exabgp_is_waited_for_since_it_starts_a_speaker(tmp_path: Path) -> None:
+    program = tmp_path / "exabgp"
+    program.write_text("import sys; sys.stdin.read()")
+    arguments = [sys.executable, str(program), "server", str(tmp_path / killswitch.CONFIGURATION)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE) as process:
+        patience = killswitch.ABSENT_SECONDS + 1
+        report = killswitch.throw(tmp_path, KillMode.FREEZE, "alice", NOW, patience_seconds=patience)
+        process.communicate()
+    assert report.problem and not report.note
+
+
+def test_a_speaker_that_may_not_be_killed_is_a_problem_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    killswitch.write_pid(tmp_path)
+    monkeypatch.setattr("speaker.killswitch.os.kill", refuse)
+    report = killswitch.throw(tmp_path, KillMode.WITHDRAW_ALL, "alice", NOW, patience_seconds=300)
+    assert "run as root or as the user Stopbank runs as" in report.problem and not report.was_killed

@@ -1,5 +1,8 @@
 import contextlib
+import os
 import socket
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +88,42 @@ def test_nobody_else_may_even_open_it(tmp_path: Path, mode: int) -> None:
     with serving(tmp_path):
         assert patiently(tmp_path, render_request(Wake()))
         assert (tmp_path / SOCKET).stat().st_mode & 0o777 == mode
+
+
+CLIENT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    connection.sendall(sys.argv[2].encode())
+    print(connection.recv(65536).decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "further", "is_admitted"), [(4321, [], True), (65534, [4321], True), (65534, [4322], False)]
+)
+def test_members_of_the_state_directorys_group_get_in_and_others_do_not(
+    group: int, further: list[int], is_admitted: bool
+) -> None:
+    if os.geteuid():
+        pytest.skip("needs root to be somebody else")
+    with tempfile.TemporaryDirectory(prefix="stopbank-socket-") as name:
+        state = Path(name)
+        os.chown(state, 0, 4321)
+        state.chmod(0o2770)
+        with serving(state):
+            assert patiently(state, render_request(Wake()))
+            # The file's mode alone would keep strangers out: open it, so that the answer is the server's.
+            state.chmod(0o2775)
+            (state / SOCKET).chmod(0o666)
+            client = [str(Path("/proc/self/exe").resolve()), "-I", "-c", CLIENT, str(state / SOCKET)]
+            done = subprocess.run(
+                [*client, render_request(Wake()).decode()],
+                user=65534,
+                group=group,
+                extra_groups=further,
+                capture_output=True,
+                timeout=60,
+                check=True,
+            )
+    assert isinstance(parse_answer(done.stdout.strip()), Accepted if is_admitted else Declined)
