@@ -226,7 +226,8 @@ def _act(weighed: _Weighed) -> Decision:
         chosen = []
     rules: list[Rule] = [one.rule for one in chosen]
     collateral = [one.collateral for one in chosen]
-    why = f"{len(chosen)} new rules, {weighed.coverage:.0%} of the attack caught with those in force" if chosen else ""
+    count = "a new rule" if len(chosen) == 1 else f"{len(chosen)} new rules"
+    why = f"{count}; {weighed.coverage:.0%} of the attack caught with those in force" if chosen else ""
     if weighed.blackhole is not None:
         rules.append(weighed.blackhole)
         collateral.append(None)

@@ -266,6 +266,11 @@ def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
             "carried": incident.carried,
             "filtered_until": incident.filtered_until.isoformat() if incident.filtered_until else None,
             "sensors": [part.sensor for part in incident.parts],
+            "sources": max((part.latest.sources for part in incident.parts), default=0),
+            "rate": {
+                "packets_per_second": incident.rate(now).packets_per_second,
+                "bits_per_second": incident.rate(now).bits_per_second,
+            },
             "is_confirmed": incident.is_confirmed,
             "recurrence": incident.recurrence,
         },
