@@ -17,7 +17,7 @@ from rules.neighbour import Neighbour
 
 STOPBANK = Path(sys.executable).parent / "stopbank"
 ENFORCE_PORT, INTAKE_PORT = 1790, 8443
-START_SECONDS = 60
+START_SECONDS = 120
 _LOCAL = "10.64.0.1"
 
 
