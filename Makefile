@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@deploy/as-root deploy/install-packages base routers
 	@deploy/as-root $(BIN)/stopbank demo
 
-## make run    the appliance on this machine, with stopbank.toml (made from the example when absent)
+## make run    the appliance on this machine, with stopbank.toml where there is one, else with defaults (see the example)
 run: $(VENV)/.installed
 	@deploy/as-root deploy/install-packages base
 	@$(BIN)/stopbank run
