@@ -202,6 +202,10 @@ class LibpcapCapture:
             self._ended = True
             return False
         seconds, microseconds = header.getts()
+        if not (0 <= seconds < 1 << 32 and 0 <= microseconds < 1 << 32):
+            # No clock ever said that: from here on the file is damaged.
+            self._losses, self._ended = Losses(truncated=1), True
+            return False
         return self._take(packet, struct.pack("=4I", seconds, microseconds, 0, len(packet)))
 
     def wait(self, seconds: float) -> None:

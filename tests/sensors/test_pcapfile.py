@@ -155,3 +155,16 @@ def test_stopping_at_a_moment_loses_nothing(tmp_path: Path) -> None:
             assert into.clock_ns < until
         source.close()
         assert into.totals[Total.RECORDS] == 3_000
+
+
+def test_a_record_from_a_time_no_clock_has_ends_the_file_and_is_told(tmp_path: Path) -> None:
+    def block(kind: int, body: bytes) -> bytes:
+        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+    section = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+    interface = block(1, struct.pack("<HHI", 1, 0, 65535))
+    record = block(6, struct.pack("<5I", 0, 0xFFFFFFFF, 0xFFFFFFFF, 60, 60) + bytes(60))
+    path = tmp_path / "future.pcapng"
+    path.write_bytes(section + interface + record + record[:40])
+    _, losses = read(path)
+    assert losses.truncated == 1
