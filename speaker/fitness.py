@@ -83,7 +83,7 @@ class Fitness:
         if key in self._barred:
             return self._barred[key]
         if key[0] in self._missing:
-            return "ExaBGP has no such neighbour: restart it with the new configuration"
+            return "ExaBGP has no such neighbour yet: reload (SIGHUP) or restart"
         refused, until = self._refused.get(key, (None, 0.0))
         return _REFUSED if refused == route and now < until else ""
 

@@ -113,6 +113,7 @@ class Loop:
         now = self._clock.now()
         self._talk.resync(now)
         self._trail.load(contents)
+        self._memory.remember(contents.audit_head[0] if contents.audit_head else 0)
         self._desire.load(contents)
         self._suspects.load(contents.quarantine, now)
         self._watch.look(now, at_once=True)

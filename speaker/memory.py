@@ -143,6 +143,12 @@ class Memory:
         self._tried_at = -1e9
         self._may_act = True
         self._forgot_at = -1e9
+        self._remembered = 0
+        """Entries of the audit when it was last read, also by a predecessor: a database with none is not that one."""
+
+    def remember(self, audit_entries: int) -> None:
+        """How many audit entries the journal knows of; call before `start`."""
+        self._remembered = audit_entries
 
     def start(self) -> None:
         """Start the thread; it waits for its settings."""
@@ -238,6 +244,7 @@ class Memory:
             return
         if self._store is None:
             self._store = Store.open(self._settings.database_url)
+            self._recognise(self._store)
             self._incidents = Incidents(self._store, self._settings, self._clock)
             self._counter, self._read_at = None, -1e9
         if self._incidents is not None:
@@ -249,6 +256,13 @@ class Memory:
         self._read(self._store, self._settings)
         self._write(self._store, self._settings)
         self._is_away = False
+
+    def _recognise(self, store: Store) -> None:
+        """An empty file in the place of the database that was there would end every rule: it counts as no database."""
+        if self._remembered and store.audit_head().count == 0:
+            raise StoreUnavailable(
+                f"the database is empty and had {self._remembered} audit entries: put it back, or restore a backup"
+            )
 
     def _report(self, report: Report, store: Store) -> None:
         assert self._incidents is not None
@@ -276,6 +290,7 @@ class Memory:
         records = store.wanted()
         world = World(settings.neighbours, settings.protected, settings.infrastructure, settings.limits)
         head = store.audit_head()
+        self._remembered = max(self._remembered, head.count)
         self._tell(Known(self._judge(store, records, world), audit_head=(head.count, head.hash)))
         self._counter, self._read_at = counter, now
 

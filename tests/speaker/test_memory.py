@@ -111,3 +111,23 @@ def test_a_rule_that_is_objected_to_ends_at_its_deadline_all_the_same(bench: Ben
     assert bench.known().offers == ()
     with Store.open(bench.path) as store:
         assert store.wanted() == ()
+
+
+def test_an_empty_file_in_the_place_of_the_database_ends_no_rule(bench: Bench) -> None:
+    aside = bench.path.with_suffix(".aside")
+    bench.path.rename(aside)
+    bench.memory.remember(2)
+    bench.start()
+    away = bench.told.get(timeout=PATIENCE)
+    assert isinstance(away, Away) and "is empty" in away.why
+    for suffix in ("-wal", "-shm"):
+        bench.path.with_name(bench.path.name + suffix).unlink(missing_ok=True)
+    aside.rename(bench.path)
+    (offer,) = bench.known().offers
+    assert offer.objection == ""
+
+
+def test_a_new_database_is_taken_where_none_was_known(bench: Bench) -> None:
+    bench.path.unlink()
+    bench.start()
+    assert bench.known().offers == ()
