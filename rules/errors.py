@@ -41,7 +41,7 @@ class Refused(ValueError):
         ValueError.__init__(self, "\n".join(map(str, problems)))
 
 
-def _quoted(value: str, limit: int = 80) -> str:
+def _quoted(value: str, limit: int = 200) -> str:
     """The value in quotes, control characters escaped, cut in the middle of nowhere rather than flooding a terminal."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 4]}...'"

@@ -92,10 +92,12 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
+                connection.settimeout(IDLE_SECONDS)
                 if _is_allowed(connection, self._path.parent):
-                    connection.settimeout(IDLE_SECONDS)
                     self._converse(connection)
                 else:
+                    # Heard first: closing on an unread request would reset the connection before the answer is read.
+                    connection.recv(1 << 16)
                     connection.sendall(render_answer(_NOT_ALLOWED))
         except OSError:
             # The client went away: nobody is left to tell.
