@@ -2,11 +2,11 @@
 
 import ast
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
 OURS = {"rules", "store", "sensors", "intake", "speaker", "worker", "webui", "stopbank", "lab", "bench", "tests"}
 ALLOWED = {
     "rules": {"rules"},
@@ -32,7 +32,10 @@ def imports(path: Path) -> set[str]:
 
 
 def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    """Its modules, in the checkout or where the wheel put them."""
+    found = find_spec(folder)
+    assert found is not None and found.origin is not None
+    return sorted(Path(found.origin).parent.rglob("*.py"))
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))
