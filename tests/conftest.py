@@ -17,7 +17,7 @@ _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder with the public captures and vectors: STOPBANK_DATA, or ../shared/data; skips where there is none."""
-    folder = Path(os.environ.get("STOPBANK_DATA", _BESIDE))
+    folder = Path(os.environ.get("STOPBANK_DATA") or _BESIDE)
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set STOPBANK_DATA")
     return folder
