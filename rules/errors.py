@@ -41,7 +41,7 @@ class Refused(ValueError):
         ValueError.__init__(self, "\n".join(map(str, problems)))
 
 
-def _quoted(value: str, limit: int = 200) -> str:
-    """The value in quotes, control characters escaped, cut in the middle of nowhere rather than flooding a terminal."""
+def _quoted(value: str, limit: int = 100) -> str:
+    """The value in quotes, control characters escaped; a long one loses its middle, since a path tells by its end."""
     text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 4]}...'"
+    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 2 :]}"

@@ -185,7 +185,7 @@ def test_a_refusal_has_one_line_for_each_problem_and_tames_what_it_quotes() -> N
     refusal = Refused.all(problems)
     lines = str(refusal).split("\n")
     assert refusal.problems == problems and len(lines) == 2
-    assert all(len(line) < 250 for line in lines)
+    assert all(len(line) < 150 for line in lines)
 
 
 def test_a_refusal_without_a_problem_and_an_objection_without_an_error_cannot_be() -> None:
