@@ -25,20 +25,39 @@ class Mode(Enum):
 
 
 class Metric(Enum):
-    """What a limit counts, per destination host and second."""
+    """What a limit counts, per target and second; what a target gets, where nothing else is said."""
 
     PACKETS = "packets"
     BITS = "bits"
     SYN_PACKETS = "syn_packets"
     """TCP with SYN and without ACK."""
     TCP_PACKETS = "tcp_packets"
+    ACK_PACKETS = "ack_packets"
+    """TCP with ACK and none of SYN, RST, FIN: bulk transfer as well as an ACK flood."""
+    SYN_ACK_PACKETS = "syn_ack_packets"
+    RST_PACKETS = "rst_packets"
+    FIN_PACKETS = "fin_packets"
+    ODD_TCP_PACKETS = "odd_tcp_packets"
+    """TCP with flags that no stack sends: none at all, FIN with PUSH and URG, …"""
     UDP_PACKETS = "udp_packets"
     UDP_BITS = "udp_bits"
     ICMP_PACKETS = "icmp_packets"
     FRAGMENT_PACKETS = "fragment_packets"
     AMPLIFICATION_PACKETS = "amplification_packets"
     """UDP from the source ports of known reflectors."""
+    GRE_PACKETS = "gre_packets"
+    ESP_PACKETS = "esp_packets"
     OTHER_PACKETS = "other_packets"
+    """Every protocol but TCP, UDP and ICMP: GRE and ESP too."""
+    FLOWS = "flows"
+    """Flows that begin: packets whose addresses, protocol and ports were not seen together a moment before."""
+    HTTP_REQUESTS = "http_requests"
+    """TCP segments that begin with an HTTP request line."""
+    TLS_HANDSHAKES = "tls_handshakes"
+    """TCP segments that begin with a TLS ClientHello."""
+    OUTGOING_PACKETS = "outgoing_packets"
+    """What the target sends out of its zone."""
+    OUTGOING_BITS = "outgoing_bits"
 
 
 DEFAULT_LIMITS: tuple[tuple[Metric, int], ...] = (
@@ -63,6 +82,12 @@ class Zone:
     mode: Mode = Mode.OBSERVE
     limits: tuple[tuple[Metric, int], ...] = DEFAULT_LIMITS
     """Per host; always honoured. At most one for each metric."""
+    prefix_factor: float = 4.0
+    """How many times the host limits a whole /24 or /48 may get; lengths between it and the host lie in between."""
+    total_limits: tuple[tuple[Metric, int], ...] = ()
+    """For all of the zone together; always honoured."""
+    learned: bool = True
+    """Whether traffic far above what was learned as normal counts as an attack too, below the limits."""
     action: Action = field(default_factory=Discard)
     """What automatic FlowSpec rules do."""
     rule_lifetime_seconds: int = 600
@@ -91,16 +116,9 @@ class Zone:
             for prefix in self.prefixes
             if prefix.prefixlen == 0
         ]
-        metrics = [metric for metric, _ in self.limits]
-        problems += [
-            Problem("limits", metric.value, "is given twice") for metric in Metric if metrics.count(metric) > 1
-        ]
-        problems += [
-            Problem(f"limits.{metric.value}", str(limit), "must be a whole number from 1 to 10^15")
-            for metric, limit in self.limits
-            if not 1 <= limit <= 10**15
-        ]
+        problems += _limit_problems("limits", self.limits) + _limit_problems("total_limits", self.total_limits)
         for name, value, low, high in (
+            ("prefix_factor", self.prefix_factor, 1, 256),
             ("rule_lifetime_seconds", self.rule_lifetime_seconds, 10, 86_400),
             ("collateral_limit", self.collateral_limit, 0, 1),
             ("automatic_rules", self.automatic_rules, 0, 10_000),
@@ -121,3 +139,13 @@ class Zone:
     def holds(self, prefix: Network) -> bool:
         """Whether the whole prefix, mask included, lies inside this zone."""
         return any(prefix.version == own.version and prefix.subnet_of(own) for own in self.prefixes)  # type: ignore[arg-type]
+
+
+def _limit_problems(name: str, limits: tuple[tuple[Metric, int], ...]) -> list[Problem]:
+    metrics = [metric for metric, _ in limits]
+    twice = [Problem(name, metric.value, "is given twice") for metric in Metric if metrics.count(metric) > 1]
+    return twice + [
+        Problem(f"{name}.{metric.value}", str(limit), "must be a whole number from 1 to 10^15")
+        for metric, limit in limits
+        if not 1 <= limit <= 10**15
+    ]

@@ -37,11 +37,18 @@ METRIC_KINDS: dict[Metric, frozenset[Kind]] = {
     Metric.BITS: frozenset(Kind),
     Metric.SYN_PACKETS: frozenset({Kind.SYN}),
     Metric.TCP_PACKETS: frozenset(_TCP),
+    Metric.ACK_PACKETS: frozenset({Kind.ACK}),
+    Metric.SYN_ACK_PACKETS: frozenset({Kind.SYN_ACK, Kind.RST}),
+    Metric.RST_PACKETS: frozenset({Kind.RST}),
+    Metric.FIN_PACKETS: frozenset({Kind.FIN}),
+    Metric.ODD_TCP_PACKETS: frozenset({Kind.TCP_NULL, Kind.TCP_XMAS, Kind.TCP_OTHER}),
     Metric.UDP_PACKETS: frozenset({Kind.UDP, Kind.AMPLIFICATION, Kind.FRAGMENT}),
     Metric.UDP_BITS: frozenset({Kind.UDP, Kind.AMPLIFICATION, Kind.FRAGMENT}),
     Metric.ICMP_PACKETS: frozenset({Kind.ICMP, Kind.ICMPV6}),
     Metric.FRAGMENT_PACKETS: frozenset({Kind.FRAGMENT, Kind.AMPLIFICATION}),
     Metric.AMPLIFICATION_PACKETS: frozenset({Kind.AMPLIFICATION, Kind.FRAGMENT}),
+    Metric.GRE_PACKETS: frozenset({Kind.GRE}),
+    Metric.ESP_PACKETS: frozenset({Kind.ESP}),
     Metric.OTHER_PACKETS: frozenset({Kind.GRE, Kind.ESP, Kind.OTHER}),
 }
 """Which packets can have crossed a limit."""

@@ -210,7 +210,7 @@ class Engine:
         recent = attack.first_ns if self._judging else attack.last_ns - int(self._settings.long_seconds * 1e9)
         incoming, outgoing = self._between(attack.target, max(attack.first_ns, recent), attack.last_ns)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
-        kinds = frozenset().union(*(METRIC_KINDS[metric] for metric in crossed))
+        kinds = frozenset().union(*(METRIC_KINDS.get(metric, frozenset(Kind)) for metric in crossed))
         if self._judging:
             attack.kinds |= self._guilty(attack)
             sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
@@ -261,7 +261,7 @@ def zone_measures(zones: Sequence[Zone]) -> Measures:
     metrics = tuple(Metric)
     sums = np.zeros((COLUMNS, len(metrics)))
     for number, metric in enumerate(metrics):
-        for column in METRIC_COLUMNS[metric]:
+        for column in METRIC_COLUMNS.get(metric, ()):
             sums[column, number] = 8 if column in (Column.BYTES, Column.UDP_BYTES) else 1
     # The last line is for hosts outside every zone: no limit is theirs.
     limits = np.full((len(zones) + 1, len(metrics)), np.inf)

@@ -50,11 +50,18 @@ METRIC_COLUMNS: dict[Metric, tuple[Column, ...]] = {
     Metric.BITS: (Column.BYTES,),
     Metric.SYN_PACKETS: (Column.SYN,),
     Metric.TCP_PACKETS: (Column.TCP,),
+    Metric.ACK_PACKETS: (Column.ACK,),
+    Metric.SYN_ACK_PACKETS: (Column.SYN_ACK,),
+    Metric.RST_PACKETS: (Column.RST,),
+    Metric.FIN_PACKETS: (Column.FIN,),
+    Metric.ODD_TCP_PACKETS: (Column.TCP_NULL, Column.TCP_XMAS, Column.TCP_OTHER),
     Metric.UDP_PACKETS: (Column.UDP,),
     Metric.UDP_BITS: (Column.UDP_BYTES,),
     Metric.ICMP_PACKETS: (Column.ICMP, Column.ICMPV6),
     Metric.FRAGMENT_PACKETS: (Column.FRAGMENTS,),
     Metric.AMPLIFICATION_PACKETS: (Column.AMPLIFICATION,),
+    Metric.GRE_PACKETS: (Column.GRE,),
+    Metric.ESP_PACKETS: (Column.ESP,),
     Metric.OTHER_PACKETS: (Column.GRE, Column.ESP, Column.OTHER),
 }
 """Which columns a limit adds up; bits are bytes times eight."""
