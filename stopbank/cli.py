@@ -5,7 +5,7 @@ import sys
 import typer
 
 from rules.errors import Refused
-from stopbank.commands import keep, laboratory, machine, operate, processes, sensors, zones
+from stopbank.commands import enrolment, keep, laboratory, machine, operate, processes, sensors, watching, zones
 from stopbank.commands import rules as rules_commands
 from stopbank.logs import to_stderr
 from stopbank.terminal import REFUSED, warn
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(zones.app, name="zone")
-app.add_typer(sensors.app, name="sensor")
+app.add_typer(watching.app, name="sensor")
 app.add_typer(machine.config_app, name="config")
 app.add_typer(keep.audit_app, name="audit")
 for command in (
@@ -40,7 +40,7 @@ for command in (
 for hidden in (processes.speaker, processes.intake, processes.web, processes.worker):
     app.command(hidden=True)(hidden)
 
-__all__ = ["app", "main", "operate"]
+__all__ = ["app", "enrolment", "main", "operate"]
 
 
 def main() -> None:
