@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 
-_SOURCES = ("compiled.py", "headers.py", "tables.py", "parse.py", "count.py", "walk.py")
+_SOURCES = ("compiled.py", "headers.py", "tables.py", "framing.py", "parse.py", "count.py", "walk.py")
 
 
 def _digest() -> str:

@@ -9,8 +9,9 @@ One packet costs no Python at all. No bytes, times or lengths may make it read o
 import numpy as np
 
 from sensors.compiled import inlined, kernel
+from sensors.framing import network
 from sensors.headers import HAS_FLAGS, IS_IPV6, IS_OUTGOING, Column, Kind, Total
-from sensors.parse import COUNTED, NOT_IP, TRUNCATED, network, parse
+from sensors.parse import COUNTED, NOT_IP, TRUNCATED, parse
 from sensors.tables import (
     CLOCK,
     CLOCK_STEP,

@@ -19,7 +19,7 @@ import pcapy
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.parse import LINK_TYPES
+from sensors.framing import LINK_TYPES
 from sensors.source import Fed, Losses, Source
 from sensors.tables import Tables
 

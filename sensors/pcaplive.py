@@ -10,7 +10,7 @@ import pcapy
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.parse import LINK_TYPES
+from sensors.framing import LINK_TYPES
 from sensors.settings import Capturing
 from sensors.source import Fed, Losses
 from sensors.tables import Tables

@@ -19,7 +19,7 @@ import structlog
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.parse import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
+from sensors.framing import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
 from sensors.settings import Capturing
 from sensors.source import Fed, Losses
 from sensors.tables import Tables

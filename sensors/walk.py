@@ -10,7 +10,7 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.count import T_VLAN, moment, record, zone_of
-from sensors.parse import ETHERNET
+from sensors.framing import ETHERNET
 from sensors.tables import ANY, KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144

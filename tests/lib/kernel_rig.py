@@ -5,8 +5,8 @@ from ipaddress import ip_network
 import numpy as np
 
 from sensors import tables, walk
+from sensors.framing import ETHERNET
 from sensors.headers import COLUMNS, Column
-from sensors.parse import ETHERNET
 from sensors.tables import Tables
 
 A, B, A6, B6 = "192.0.2.1", "198.51.100.7", "2001:db8::1", "2001:db8::7"

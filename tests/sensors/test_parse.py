@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kernel_rig import A6, B6, A, B, columns_of, counted
 from rawframes import ACK, CWR, ECE, FIN, PUSH, RST, SYN, URG, Fragment, ethernet, icmp, ip, tcp, udp
 
+from sensors.framing import LINK_TYPES, RAW
 from sensors.headers import COLUMNS, Column, Kind, Total
-from sensors.parse import LINK_TYPES, RAW
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_mangled_ip_headers_keep_the_kinds_adding_up(first: int, rest: bytes, pr
 _FUZZ = """
 import numpy as np
 from sensors import tables, walk
-from sensors.parse import LINK_TYPES, be16
+from sensors.framing import LINK_TYPES, be16
 try:
     be16(np.zeros(1, np.uint8), 5)
 except IndexError:
