@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
 from operator import add
 
+from rules.action import Action, RateLimit
 from rules.components import Bitmask, Numeric, contains, merged
 from rules.errors import Refused
 from rules.incident import Part
@@ -126,19 +127,32 @@ def _candidate(signature: Signature, witness: Part, zone: Zone) -> Candidate | N
     if signature.coverage < LEAST_COVERAGE:
         return None
     is_forgeable = signature.match.source is not None and witness.latest.spoofed is not False
-    rule = FlowSpec(signature.match, zone.action)
+    rule = FlowSpec(signature.match, _action(signature, zone))
     return Candidate(rule, ((witness.sensor, signature.coverage),), signature.collateral, is_forgeable)
 
 
+def _action(signature: Signature, zone: Zone) -> Action:
+    """The zone's; but what doesn't separate attack from normal is never dropped, only limited."""
+    if signature.rate_limit is None or isinstance(zone.action, RateLimit):
+        return zone.action
+    return RateLimit(signature.rate_limit)
+
+
 def _worse(one: Candidate, other: Candidate) -> Candidate:
-    """Two words on one rule: the worse harm counts."""
+    """Two words on one rule: the worse harm counts, and whoever says that it doesn't separate."""
+    action = max(one.rule.action, other.rule.action, key=_let_through)
     known = [value for value in (one.collateral, other.collateral) if value is not None]
     return replace(
         one,
+        rule=FlowSpec(one.rule.match, action),
         covered=_combined(one, other, max),
         collateral=max(known, default=None),
         is_forgeable=one.is_forgeable or other.is_forgeable,
     )
+
+
+def _let_through(action: Action) -> int:
+    return action.bytes_per_second if isinstance(action, RateLimit) else 0
 
 
 def _inside(destination: object, target: Network) -> bool:
@@ -177,7 +191,9 @@ def _joinable(
 
 
 def _joined(one: Candidate, other: Candidate) -> Candidate | None:
-    """One rule for two that differ in the values of a single numeric component."""
+    """One rule for two that do the same and differ in the values of a single numeric component."""
+    if one.rule.action != other.rule.action:
+        return None
     differing = [
         component
         for component in Component

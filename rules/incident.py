@@ -194,7 +194,10 @@ class Incident:
             merged[share.vector] = replace(
                 share, packets=max(share.packets, known.packets), bytes=max(share.bytes, known.bytes)
             )
-        weighed = sorted(merged.values(), key=lambda share: (-max(share.packets, share.bytes), str(share.vector)))
+        weighed = sorted(
+            merged.values(),
+            key=lambda share: (share.vector.is_statement, -max(share.packets, share.bytes), str(share.vector)),
+        )
         return tuple(weighed)
 
     def with_rules(self, ids: Iterable[RuleId]) -> "Incident":

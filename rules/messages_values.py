@@ -78,6 +78,7 @@ def detection_to_json(detection: Detection) -> JsonObject:
         "spoofed": detection.spoofed,
         "first_seen": moment_to_json(detection.first_seen),
         "seen": moment_to_json(detection.seen),
+        "confidence": detection.confidence,
     }
 
 
@@ -108,6 +109,8 @@ def read_detection(fields: Fields) -> Detection:
         spoofed=fields.nullable("spoofed", fields.boolean),
         first_seen=fields.moment("first_seen"),
         seen=fields.moment("seen"),
+        # Sensors of before said nothing about it.
+        confidence=fields.number("confidence", 0, 1) if fields.has("confidence") else 0.5,
     )
 
 
@@ -172,6 +175,7 @@ def _signature_to_json(signature: Signature) -> JsonObject:
         "family": signature.match.ip_family.label,
         "coverage": signature.coverage,
         "collateral": signature.collateral,
+        "rate_limit": signature.rate_limit,
     }
 
 
@@ -183,6 +187,9 @@ def _read_sign(fields: Fields) -> Signature:
         match=fields.parsed("match", lambda text: Match.parse(text, family), _MATCH_LENGTH),
         coverage=fields.number("coverage", 0, 1),
         collateral=fields.nullable("collateral", fields.number, 0, 1),
+        rate_limit=(
+            fields.nullable("rate_limit", fields.integer, 1, RateLimit.MAXIMUM) if fields.has("rate_limit") else None
+        ),
     )
 
 

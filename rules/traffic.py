@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from rules.action import RateLimit
 from rules.errors import Refused
 from rules.match import Match, Network
 
@@ -15,6 +16,13 @@ AMPLIFICATION_SERVICES = {
     27015: "valve", 37810: "dahua", 47808: "bacnet",
 }  # fmt: skip
 """UDP source port of a reflector -> the service's name in `udp_amp:<service>`."""
+
+CONVERSATIONS = frozenset({"quic", "openvpn", "ike", "l2tp", "stun", "sip", "valve"})
+"""Services whose port carries ordinary traffic in bulk (browsing over HTTP/3, tunnels, calls, games): packets from it
+are a reflection only when they also look like one."""
+
+STATEMENTS = frozenset({"multi_vector", "carpet_bombing"})
+"""Kinds that say something about an attack as a whole and stand behind the vectors it is made of."""
 
 _KINDS = {
     "syn_flood", "synack_reflection", "ack_flood", "rst_flood", "fin_flood", "tcp_null", "tcp_xmas",
@@ -43,6 +51,11 @@ class Vector:
 
     def __str__(self) -> str:
         return self.kind if self.service is None else f"{self.kind}:{self.service}"
+
+    @property
+    def is_statement(self) -> bool:
+        """Whether it tells about the whole attack and names no packets of its own."""
+        return self.kind in STATEMENTS
 
     @classmethod
     def parse(cls, given: str) -> "Vector":
@@ -80,18 +93,29 @@ class VectorShare:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One FlowSpec match that separates attack from normal, with what it would do."""
+    """One FlowSpec match for an attack, with what it would do."""
 
     match: Match
     coverage: float
     """Share of the attack that matches, 0 to 1: the lesser of packets and bytes."""
     collateral: float | None
-    """Share of the target's normal traffic that matches, 0 to 1: the worst measure; None without a normal sample."""
+    """Share of the target's normal traffic that matches, 0 to 1: the worst of packets, bytes, new
+    connections, services and sources; None without a normal sample."""
+    rate_limit: int | None = None
+    """Where nothing separates attack from normal: bytes per second to let through, never to drop everything. None: it
+    separates, or nobody can tell."""
 
     def __post_init__(self) -> None:
         _share("coverage", self.coverage)
         if self.collateral is not None:
             _share("collateral", self.collateral)
+        if self.rate_limit is not None and not 1 <= self.rate_limit <= RateLimit.MAXIMUM:
+            raise Refused("rate_limit", self.rate_limit, f"must be from 1 to {RateLimit.MAXIMUM} bytes per second")
+
+    @property
+    def separates(self) -> bool:
+        """Whether it may drop what it matches."""
+        return self.rate_limit is None
 
 
 class State(Enum):
@@ -135,7 +159,7 @@ class Detection:
     """Now, over the last window."""
     peak: Rate
     vectors: tuple[VectorShare, ...]
-    """Descending; the first is the dominant one, named by what saturates."""
+    """Descending; the first is the dominant one, named by what saturates. Statements stand last."""
     signatures: tuple[Signature, ...]
     """Rules proposed, best first, at most 4; empty when nothing separates attack from normal."""
     sources: int
@@ -145,12 +169,15 @@ class Detection:
     first_seen: datetime
     seen: datetime
     """When the sensor wrote this, UTC."""
+    confidence: float = 0.5
+    """The probability that this is an attack, on this target, with that dominant vector; 0.5 where nobody said."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.attack):
             raise Refused("attack", self.attack, "must be 1 to 64 letters, digits, dots, dashes or underscores")
         if not self.vectors:
             raise Refused("vectors", "", "at least one is needed")
+        _share("confidence", self.confidence)
         if len(self.signatures) > 4:
             raise Refused("signatures", len(self.signatures), "at most 4")
         for name, moment in (("first_seen", self.first_seen), ("seen", self.seen)):

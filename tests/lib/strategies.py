@@ -328,7 +328,8 @@ moments = st.datetimes(datetime(2024, 1, 1), datetime(2040, 1, 1), timezones=st.
 def detections(draw: st.DrawFn, target: Network | None = None, zone: str | None = None) -> Detection:
     """Any valid detection; for a given target the signatures name it."""
     target = target or draw(hosts())
-    signature = st.builds(Signature, sensible_matches(target), shares, st.none() | shares)
+    limits = st.none() | st.integers(1, 10**12)
+    signature = st.builds(Signature, sensible_matches(target), shares, st.none() | shares, limits)
     vector_shares = st.builds(VectorShare, vectors, shares, shares)
     found = draw(st.lists(vector_shares, min_size=1, max_size=4, unique_by=lambda share: share.vector))
     first = draw(moments)
@@ -351,4 +352,5 @@ def detections(draw: st.DrawFn, target: Network | None = None, zone: str | None 
         spoofed=draw(st.none() | st.booleans()),
         first_seen=first,
         seen=first + timedelta(seconds=draw(st.floats(0, 86_400))),
+        confidence=draw(shares),
     )

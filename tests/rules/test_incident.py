@@ -188,6 +188,12 @@ def test_vectors_of_all_sensors_are_merged_by_their_largest_share() -> None:
     assert incident.vectors == (VectorShare(syn, 0.9, 0.5), VectorShare(dns, 0.6, 0.7))
 
 
+def test_statements_about_the_whole_attack_stand_behind_its_vectors() -> None:
+    syn, many = Vector("syn_flood"), Vector("multi_vector")
+    incident = opened(detection(vectors=(VectorShare(syn, 0.6, 0.3), VectorShare(many, 1.0, 1.0))))
+    assert [share.vector for share in incident.vectors] == [syn, many]
+
+
 def test_a_late_comer_does_not_bring_back_the_old_state() -> None:
     incident = opened(detection(0, State.STARTED), detection(5, State.OVER, sequence=5))
     late = merge(incident, detection(4, sequence=4), ZONE, after(5))

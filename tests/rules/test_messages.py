@@ -226,6 +226,12 @@ def test_the_example_is_a_detection_whose_signature_is_a_rule() -> None:
     assert FlowSpec(detection.signatures[0].match, Discard()).id
 
 
+def test_a_detection_of_an_old_sensor_has_no_word_on_confidence_and_limits() -> None:
+    detection = detection_from_json(_some_detection())
+    assert detection.confidence == 0.5
+    assert detection.signatures[0].separates
+
+
 def test_every_problem_is_told_at_its_path() -> None:
     value = _some_detection()
     value["vectors"][1] = {"id": "udp_amp", "share_packets": 1.5, "share_bytes": True, "more": 1}

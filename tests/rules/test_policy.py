@@ -85,6 +85,24 @@ def discard(of: Match) -> FlowSpec:
     return FlowSpec(of, Discard())
 
 
+# ------------------------------------------------------------------------------------------------ what doesn't separate
+
+
+def test_what_does_not_separate_is_limited_and_never_dropped() -> None:
+    told = (Signature(SYN, 0.95, 0.4, 100_000), signature(NTP))
+    decision = decide(incident(detection(*told)), replace(ZONE, mode=Mode.PROPOSE), (), NOW)
+    assert isinstance(decision, Ask)
+    assert set(decision.rules) == {FlowSpec(SYN, RateLimit(100_000)), discard(NTP)}
+
+
+def test_of_two_words_on_one_rule_the_one_that_spares_more_counts() -> None:
+    one = detection(Signature(SYN, 0.95, 0.0), sensor="a")
+    other = detection(Signature(SYN, 0.95, 0.0, 100_000), sensor="b")
+    decision = decide(incident(one, other), replace(ZONE, mode=Mode.PROPOSE), (), NOW)
+    assert isinstance(decision, Ask)
+    assert decision.rules == (FlowSpec(SYN, RateLimit(100_000)),)
+
+
 # -------------------------------------------------------------------------------------------------------------- laws
 
 

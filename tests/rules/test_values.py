@@ -161,6 +161,7 @@ def test_a_detection_refuses_naive_times_no_vectors_strange_ids_and_too_many_sig
         {"vectors": ()},
         {"attack": "with space"},
         {"attack": ""},
+        {"confidence": 1.01},
         {"signatures": detection.signatures * 5} if detection.signatures else {"attack": "x" * 65},
     ):
         with pytest.raises(Refused) as caught:
@@ -175,6 +176,17 @@ def test_a_signature_without_a_normal_sample_has_no_collateral() -> None:
     assert Signature(match, 1.0, None).collateral is None
     with pytest.raises(Refused):
         Signature(match, 1.0, 1.01)
+
+
+def test_a_signature_that_does_not_separate_carries_a_limit() -> None:
+    from rules.match import Match
+
+    match = Match(destination=IPv4Network("203.0.113.7/32"))
+    assert Signature(match, 1.0, 0.0).separates
+    assert not Signature(match, 1.0, 0.4, 10_000).separates
+    with pytest.raises(Refused) as caught:
+        Signature(match, 1.0, 0.4, 0)
+    assert fields(caught) == {"rate_limit"}
 
 
 # ------------------------------------------------------------------------------------------------ refusals, objections
