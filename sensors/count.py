@@ -10,7 +10,7 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.framing import network
-from sensors.headers import HAS_FLAGS, IS_IPV6, IS_OUTGOING, Column, Kind, Total
+from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, IS_OUTGOING, MAPPED, Column, Kind, Total
 from sensors.parse import COUNTED, NOT_IP, TRUNCATED, parse
 from sensors.tables import (
     CLOCK,
@@ -50,8 +50,10 @@ T_RECLAIMED, T_BACKWARDS, T_VLAN, T_IPV6, T_OUTGOING, T_STEPS = (
     for total in (Total.RECLAIMED, Total.BACKWARDS, Total.VLAN, Total.IPV6, Total.OUTGOING, Total.CLOCK_STEPS)
 )
 
-ANY_FRAGMENT = 2 | 4
-"""Bits of later and first fragments."""
+LATER = 2
+"""The bit of later fragments."""
+ANY_FRAGMENT = LATER | 4
+"""With that of first ones."""
 CLOCK_TOLERANCE = 1_000_000_000
 """A timestamp this far (ns) before its predecessor is a step of the clock; less is disorder, and the clock stands
 still."""
@@ -255,9 +257,7 @@ def record(index, rows, ring, normal, state, prefixes, reflectors,
            buffer, start, end, wire, now, link, weight, merged):  # fmt: skip
     """Counts one record at analysis time `now`, which stands for `weight` packets of a sampled stream. `merged` is what
     offloading (GRO, TSO) says: the payload of each of the packets that this one was made from, 0 without."""
-    if state[STARTED] == 0 or now > state[CLOCK]:
-        state[CLOCK], state[STARTED] = now, 1
-    state[T_RECORDS] += 1
+    _begin(state, now)
     at, tagged = network(buffer, start, end, link)
     if tagged:
         state[T_VLAN] += weight
@@ -273,6 +273,56 @@ def record(index, rows, ring, normal, state, prefixes, reflectors,
         pieces = (length - head + merged - 1) // merged
         packets, size = weight * pieces, weight * (length + (pieces - 1) * head)
         length = head + merged
+    _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks, sh, sl, dh, dl, protocol, length, ttl,
+             class_, fragment, sport, dport, flags, itype, icode, packets, size)  # fmt: skip
+
+
+@inlined
+def tally(index, rows, ring, normal, state, prefixes, reflectors, entry, now):  # fmt: skip
+    """Counts one entry laid out as `headers.HEADER` that stands for `weight` packets: what `record` does after
+    parsing. `kind` and `row` are found here; `marks` need only say what the other fields don't."""
+    _begin(state, now)
+    sh, sl, dh, dl = entry[1], entry[2], entry[3], entry[4]
+    sport, dport, length, flags = _field(entry[5], 0), _field(entry[5], 16), _field(entry[5], 32), _field(entry[5], 48)
+    fields = entry[6]
+    protocol, ttl, itype, icode = _byte(fields, 0), _byte(fields, 8), _byte(fields, 16), _byte(fields, 24)
+    fragment, marks, class_ = _byte(fields, 32), _byte(fields, 48), _byte(fields, 56)
+    packets = np.int64(entry[7] & np.uint64(0xFFFFFFFF))
+    marks &= ~IS_OUTGOING
+    if dh != 0 or dl >> np.uint64(32) != np.uint64(MAPPED >> 32):
+        marks |= IS_IPV6
+    if not fragment & LATER:
+        if protocol == 6:
+            marks |= HAS_PORTS | HAS_FLAGS
+        elif protocol == 17:
+            marks |= HAS_PORTS
+        elif protocol == 1 or protocol == 58:
+            marks |= HAS_ICMP
+    _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks, sh, sl, dh, dl, protocol, length, ttl,
+             class_, fragment, sport, dport, flags, itype, icode, packets, length * packets)  # fmt: skip
+
+
+@inlined
+def _begin(state, now):
+    if state[STARTED] == 0 or now > state[CLOCK]:
+        state[CLOCK], state[STARTED] = now, 1
+    state[T_RECORDS] += 1
+
+
+@inlined
+def _field(word, shift):
+    return np.int64((word >> np.uint64(shift)) & np.uint64(0xFFFF))
+
+
+@inlined
+def _byte(word, shift):
+    return np.int64((word >> np.uint64(shift)) & np.uint64(0xFF))
+
+
+@inlined
+def _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks, sh, sl, dh, dl, protocol, length, ttl,
+             class_, fragment, sport, dport, flags, itype, icode, packets, size):  # fmt: skip
+    """Counts and remembers `packets` alike of `length` each, `size` bytes together, whose fields are known."""
     state[T_PACKETS] += packets
     state[T_BYTES] += size
     if marks & IS_IPV6:

@@ -1,7 +1,7 @@
 """The walkers: from where records stand to the kernel.
 
 They differ only in where a record's bytes, time and weight are: a capture file's buffer, a batch with columns, a
-block of the kernel's packet ring.
+block of the kernel's packet ring, or records of flows that have no bytes at all.
 """
 
 # mypy: disable-error-code="no-untyped-def,operator"
@@ -9,8 +9,9 @@ block of the kernel's packet ring.
 import numpy as np
 
 from sensors.compiled import inlined, kernel
-from sensors.count import T_VLAN, moment, record, zone_of
+from sensors.count import T_VLAN, moment, record, tally, zone_of
 from sensors.framing import ETHERNET
+from sensors.headers import HEADER, WORDS
 from sensors.tables import ANY, KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144
@@ -37,6 +38,20 @@ def batch(index, rows, ring, normal, state, prefixes, reflectors,
         record(index, rows, ring, normal, state, prefixes, reflectors,
                buffer, start, min(start + length, limit), length, now, link, weight, 0)  # fmt: skip
     return np.int64(len(meta))
+
+
+@kernel
+def tallies(index, rows, ring, normal, state, prefixes, reflectors, entries, begin, until):
+    """Records without bytes, as `words` of `headers.HEADER` entries: each is counted as `weight` packets alike, of
+    `length` bytes each, at `time`. `kind` and `row` are not read, nor `marks` but for what payload says. From entry
+    `begin` on, until one's time (ns) reaches `until`: the number to go on with."""
+    for number in range(begin, len(entries)):
+        now = moment(state, np.int64(entries[number, 0]))
+        if now >= until:
+            state[NEXT_TIME] = now
+            return np.int64(number)
+        tally(index, rows, ring, normal, state, prefixes, reflectors, entries[number], now)
+    return np.int64(len(entries))
 
 
 @inlined
@@ -123,9 +138,15 @@ def pcapy_batch(packets: bytes, meta: bytes) -> tuple[ANY, ANY]:
     return np.frombuffer(packets or bytes(1), np.uint8), np.frombuffer(meta, np.uint32).reshape(-1, 4)
 
 
+def words(entries: ANY) -> ANY:
+    """An array of `headers.HEADER` entries as `tallies` takes it, not copied."""
+    return np.ascontiguousarray(entries).view(np.uint64).reshape(-1, WORDS)
+
+
 def warm_up(tables: Tables) -> None:
     """Compiles, or loads from NUMBA_CACHE_DIR, every walker, so that the first packet waits for nothing."""
     empty = np.zeros(64, np.uint8)
+    tallies(*tables.arrays, words(np.zeros(0, HEADER)), 0, NEVER)
     batch(*tables.arrays, *pcapy_batch(b"", b""), ETHERNET, 1, 0, NEVER)
     pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
     ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
