@@ -5,10 +5,11 @@ import sys
 import typer
 
 from rules.errors import Refused
-from stopbank.commands import enrolment, keep, laboratory, machine, operate, processes, sensors, watching, zones
+from rules.findings import Objected
+from stopbank.commands import audit, enrolment, keep, laboratory, machine, operate, processes, sensors, watching, zones
 from stopbank.commands import rules as rules_commands
 from stopbank.logs import to_stderr
-from stopbank.terminal import REFUSED, warn
+from stopbank.terminal import REFUSED, UNUSABLE, tell, warn
 
 app = typer.Typer(
     name="stopbank",
@@ -21,7 +22,7 @@ app.add_typer(rules_commands.app, name="rules")
 app.add_typer(zones.app, name="zone")
 app.add_typer(watching.app, name="sensor")
 app.add_typer(machine.config_app, name="config")
-app.add_typer(keep.audit_app, name="audit")
+app.add_typer(audit.app, name="audit")
 for command in (
     processes.run,
     processes.stop,
@@ -40,6 +41,8 @@ for command in (
 for hidden in (processes.speaker, processes.intake, processes.web, processes.worker):
     app.command(hidden=True)(hidden)
 
+OURS = {"rules", "store", "sensors", "intake", "speaker", "worker", "webui", "stopbank", "lab", "bench"}
+
 __all__ = ["app", "enrolment", "main", "operate"]
 
 
@@ -48,13 +51,18 @@ def main() -> None:
     to_stderr()
     try:
         app()
-    except Refused as error:
-        for problem in error.problems:
-            warn(f"error: {problem}")
+    except (Refused, Objected) as error:
+        # A command's own `--json` is not known here; nothing else of ours is spelled so.
+        tell(error, "--json" in sys.argv)
         sys.exit(REFUSED)
     except UnicodeError:
         warn("error: what was given is not UTF-8 text")
         sys.exit(REFUSED)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        warn(f"error: {error.name} is not installed here: pip install 'stopbank[controller]' or 'stopbank[sensor]'")
+        sys.exit(UNUSABLE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(REFUSED)

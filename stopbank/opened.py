@@ -1,15 +1,16 @@
 """What the commands of an operator start from: the configuration, the store, the guard's view of the world."""
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
-from rules.findings import Finding, Objected
 from stopbank import wiring
 from stopbank.config import Config, environment, neighbours
-from stopbank.terminal import REFUSED, UNUSABLE, fail, show, warn
-from store.errors import StoreUnavailable
+from stopbank.terminal import fail
+from store.errors import SchemaUnknown, StoreUnavailable
 from store.records import World
 from store.store import Store
 
@@ -20,52 +21,41 @@ def world(config: Config) -> World:
 
 
 @contextmanager
-def store(config: Config) -> Iterator[Store]:
-    """The open database; one that doesn't answer ends the command with a clear line and exit 2."""
+def store(config: Config, *, must_exist: bool = False) -> Iterator[Store]:
+    """The open database; one that can't be used ends the command with a clear line and exit 2."""
+    path = sqlite_path(config)
+    if must_exist and path is not None and not path.exists():
+        fail(f"database: {path} does not exist: nothing was set up with this configuration")
     try:
         config.paths.state.mkdir(mode=0o2770, parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"paths.state: {config.paths.state}: {error.strerror}")
+    try:
         with Store.open(config.database_url) as opened:
             yield opened
-    except StoreUnavailable as error:
-        fail(f"database: {error}", UNUSABLE)
-    except OSError as error:
-        fail(f"paths.state: {config.paths.state}: {error.strerror}", UNUSABLE)
+    except (StoreUnavailable, SchemaUnknown) as error:
+        fail(f"database: {error}")
+
+
+def sqlite_path(config: Config) -> Path | None:
+    """The database's file; None for another engine."""
+    scheme, separator, path = config.database_url.partition("sqlite:///")
+    return Path(path) if separator and not scheme else None
 
 
 def actor() -> str:
     """Who the audit names: the person at this terminal, also behind sudo."""
-    return f"cli:{environment().get('SUDO_USER') or getpass.getuser()}"
+    return f"cli:{environment().get('SUDO_USER') or _user()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A process may run under a number that no file gives a name to.
+        return f"uid {os.getuid()}"
 
 
 def now() -> datetime:
     """The wall clock, UTC."""
     return datetime.now(UTC)
-
-
-def finding_json(finding: Finding) -> dict[str, str]:
-    """A finding as JSON shows it."""
-    return {
-        "id": finding.id,
-        "severity": finding.severity.value,
-        "field": finding.field,
-        "value": finding.value,
-        "reason": finding.reason,
-        "fix": finding.fix,
-    }
-
-
-def show_findings(findings: tuple[Finding, ...]) -> None:
-    """Findings for people, on stderr."""
-    for finding in findings:
-        warn(str(finding))
-
-
-def objected(error: Objected, as_json: bool) -> None:
-    """Everything the guard found; the caller exits with `REFUSED`."""
-    if as_json:
-        show({"ok": False, "findings": [finding_json(one) for one in error.findings]}, True, "")
-    else:
-        show_findings(error.findings)
-
-
-__all__ = ["REFUSED", "actor", "finding_json", "now", "objected", "show_findings", "store", "world"]

@@ -5,12 +5,12 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import typer
 
 from rules.errors import Problem, Refused
+from rules.findings import Finding, Objected, Severity
 
 REFUSED, UNUSABLE = 1, 2
 
@@ -31,19 +31,43 @@ def fail(message: str, code: int = UNUSABLE) -> NoReturn:
     raise typer.Exit(code)
 
 
-def refuse(error: Refused, as_json: bool = False, code: int = REFUSED) -> NoReturn:
-    """Every problem of a refusal, then the exit code."""
-    if as_json:
-        show({"ok": False, "problems": problems(error.problems)}, True, "")
-    else:
-        for problem in error.problems:
-            warn(f"error: {problem}")
+def refuse(error: Refused | Objected, as_json: bool = False, code: int = REFUSED) -> NoReturn:
+    """Everything that speaks against the input, then the exit code."""
+    tell(error, as_json)
     raise typer.Exit(code)
 
 
-def problems(given: Iterable[Problem]) -> list[dict[str, str]]:
-    """Problems as JSON shows them."""
-    return [{"field": one.field, "value": one.value, "reason": one.reason} for one in given]
+def tell(error: Refused | Objected, as_json: bool) -> None:
+    """Everything that speaks against the input: JSON on stdout, or a line each on stderr."""
+    if as_json:
+        show(refusal(error), True, "")
+    elif isinstance(error, Objected):
+        sys.stderr.writelines(f"{finding}\n" for finding in error.findings)
+    else:
+        sys.stderr.writelines(f"error: {problem}\n" for problem in error.problems)
+
+
+def refusal(error: Refused | Objected) -> dict[str, Any]:
+    """The one JSON form of "no", whether the input was wrong or the guard objects."""
+    if isinstance(error, Objected):
+        return {"ok": False, "findings": [finding_json(one) for one in error.findings]}
+    return {"ok": False, "findings": [finding_json(_finding(one)) for one in error.problems]}
+
+
+def finding_json(finding: Finding) -> dict[str, str]:
+    """A finding as JSON shows it."""
+    return {
+        "id": finding.id,
+        "severity": finding.severity.value,
+        "field": finding.field,
+        "value": finding.value,
+        "reason": finding.reason,
+        "fix": finding.fix,
+    }
+
+
+def _finding(problem: Problem) -> Finding:
+    return Finding("input", Severity.ERROR, problem.field, problem.value, problem.reason, "")
 
 
 def argument_or_stdin(given: str) -> str:

@@ -89,20 +89,26 @@ def verified(session: Session, expected: AuditHead | None) -> AuditVerdict:
 def verify(rows: Iterator[AuditRow], expected: AuditHead | None) -> AuditVerdict:
     """What is wrong with a chain, given its rows in the order of their sequence."""
     problems: list[str] = []
+    broken_at: int | None = None
     last = AuditHead(0, GENESIS)
     seen = expected is None or expected.count == 0
     for row in rows:
-        problems += _link_problems(row, last)
+        found = list(_link_problems(row, last))
+        if found and broken_at is None:
+            broken_at = min(row.sequence, last.count + 1)
+        problems += found
         last = AuditHead(row.sequence, row.hash)
         if expected is not None and row.sequence == expected.count:
             seen = True
             if row.hash != expected.hash:
                 problems.append(f"row {row.sequence} is not the one that was the head: the chain was rewritten")
+                broken_at = row.sequence if broken_at is None else broken_at
     if not seen and expected is not None:
         problems.append(f"the chain ends at row {last.count} and once had {expected.count}: its tail was cut off")
+        broken_at = last.count + 1 if broken_at is None else broken_at
     if len(problems) > _PROBLEM_LIMIT:
         problems[_PROBLEM_LIMIT:] = [f"and {len(problems) - _PROBLEM_LIMIT} more"]
-    return AuditVerdict(last, tuple(problems))
+    return AuditVerdict(last, tuple(problems), broken_at)
 
 
 def _link_problems(row: AuditRow, last: AuditHead) -> Iterator[str]:

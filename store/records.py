@@ -191,6 +191,8 @@ class AuditVerdict:
 
     head: AuditHead
     problems: tuple[str, ...]
+    broken_at: int | None = None
+    """The first row that does not fit, or that is missing; None when all fit."""
 
     @property
     def is_sound(self) -> bool:

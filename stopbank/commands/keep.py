@@ -1,4 +1,4 @@
-"""`stopbank backup`, `restore` and `audit verify`: keeping what was accepted."""
+"""`stopbank backup` and `restore`: keeping what was accepted."""
 
 import os
 import shutil
@@ -11,29 +11,35 @@ from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, show
 
-audit_app = typer.Typer(help="The audit chain.", no_args_is_help=True)
-
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write")], config: ConfigPath = configuration.DEFAULT_PATH
+    target: Annotated[Path, typer.Argument(help="The file to write")],
+    config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """A consistent copy of the database while everything runs, checked after writing."""
     from stopbank import opened
 
-    if target.exists():
-        fail(f"{target} exists already; name another file")
-    with opened.store(loaded(config)) as store:
-        verdict = store.backup(target)
+    try:
+        if target.exists():
+            fail(f"{target} exists already; name another file")
+        with opened.store(loaded(config), must_exist=True) as store:
+            verdict = store.backup(target)
+    except OSError as error:
+        fail(f"{target}: {error.strerror}")
     if not verdict.is_sound:
         fail(f"the copy is not sound: {'; '.join(verdict.problems)}", REFUSED)
-    show(None, False, f"{target}: {verdict.rules} rules, {verdict.audit.count} audit entries")
+    document = {"ok": True, "file": str(target), "rules": verdict.rules, "audit_entries": verdict.audit.count}
+    show(document, as_json, f"{target}: {verdict.rules} rules, {verdict.audit.count} audit entries")
 
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A file that `stopbank backup` wrote")],
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Replaces the database by a backup, after checking it; the one before is kept beside it. Stop Stopbank first."""
+    from stopbank.opened import sqlite_path
     from stopbank.supervisor import running_pid
     from store.backup import check_backup
     from store.errors import StoreUnavailable
@@ -41,7 +47,8 @@ def restore(
     found = loaded(config)
     if running_pid(found.paths.state / "run.pid"):
         fail("Stopbank is running: `stopbank stop` first, rules on routers stay until their deadlines", REFUSED)
-    if not found.database_url.startswith("sqlite:///"):
+    database = sqlite_path(found)
+    if database is None:
         fail("only SQLite is restored from here; use the engine's own tools")
     try:
         verdict = check_backup(source)
@@ -49,12 +56,12 @@ def restore(
         fail(str(error))
     if not verdict.is_sound:
         fail(f"{source} is not sound: {'; '.join(verdict.problems)}", REFUSED)
-    database = Path(found.database_url.removeprefix("sqlite:///"))
     try:
         _exchange(source, database)
     except OSError as error:
         fail(f"{database}: {error.strerror}; nothing was changed")
-    show(None, False, f"restored {verdict.rules} rules and {verdict.audit.count} audit entries from {source}")
+    document = {"ok": True, "rules": verdict.rules, "audit_entries": verdict.audit.count}
+    show(document, as_json, f"restored {verdict.rules} rules and {verdict.audit.count} audit entries from {source}")
 
 
 def _exchange(source: Path, database: Path) -> None:
@@ -69,19 +76,3 @@ def _exchange(source: Path, database: Path) -> None:
         if old.exists():
             old.rename(database.with_name(f"{database.name}.before-restore{suffix}"))
     staged.rename(database)
-
-
-@audit_app.command("verify")
-def verify(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
-    """Recomputes the chain; exit 1 when an entry was changed, removed, inserted or reordered."""
-    from stopbank import opened
-
-    with opened.store(loaded(config)) as store:
-        verdict = store.verify_audit()
-    document = {"ok": verdict.is_sound, "entries": verdict.head.count, "head": verdict.head.hash}
-    shown = f"{verdict.head.count} entries, unbroken; head {verdict.head.hash}"
-    if not verdict.is_sound:
-        shown = "\n".join(verdict.problems)
-    show(document | {"problems": list(verdict.problems)}, as_json, shown)
-    if not verdict.is_sound:
-        raise typer.Exit(REFUSED)

@@ -10,15 +10,34 @@ from rules.rule import RuleId, parse
 from stopbank import config as configuration
 from stopbank.commands.machine import ConfigPath, loaded
 from stopbank.commands.rules import AsJson, RuleText, app
-from stopbank.terminal import REFUSED, argument_or_stdin, refuse, show
+from stopbank.terminal import REFUSED, argument_or_stdin, finding_json, refuse, show, warn
+
+OPERATOR = "operator"
+"""Whose a rule is that is made for no tenant. The name grants nothing: who can open the database is the operator."""
+
+LONGEST_REASON = 1000
+ABSENT = " (the speaker is not running: it announces it once it is)"
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit and your colleagues")]
 Lifetime = Annotated[str, typer.Option("--for", help="How long: 90s, 30m, 6h, 1d")]
-Owner = Annotated[str, typer.Option(help="The tenant the rule belongs to")]
+Owner = Annotated[
+    str | None, typer.Option(metavar="TENANT", help="The tenant it is made for, judged by that tenant's rights")
+]
+AsOperator = Annotated[
+    bool, typer.Option("--as-operator", help="With --owner: the tenant's rule, judged by the operator's rights")
+]
 RuleName = Annotated[str, typer.Argument(metavar="ID", help="As `stopbank rules list` shows it")]
 
 
-def _request(rule: str, lifetime: str, owner: str, as_json: bool, replaces: str = "") -> Any:
+def _request(
+    rule: str,
+    lifetime: str,
+    owner: str | None,
+    as_operator: bool,
+    as_json: bool,
+    reason: str | None = None,
+    replaces: str = "",
+) -> Any:
     from rules.guard import Origin, Request
     from stopbank import durations
 
@@ -32,17 +51,35 @@ def _request(rule: str, lifetime: str, owner: str, as_json: bool, replaces: str 
         seconds = durations.parse("for", lifetime).total_seconds()
     except Refused as error:
         problems += error.problems
-    if parsed is None or seconds is None:
+    if owner is not None and not owner.strip():
+        problems.append(Problem("owner", owner, "names nobody; leave it out for a rule of the operator's own"))
+    if reason is not None:
+        problems += _reason_problems(reason)
+    if parsed is None or seconds is None or problems:
         refuse(Refused.all(problems), as_json)
     replaced = RuleId(replaces) if replaces else None
-    return Request(parsed, owner, Origin.OPERATOR, seconds, is_operator=owner == "operator", replaces=replaced)
+    is_operator = owner is None or as_operator
+    return Request(parsed, owner or OPERATOR, Origin.OPERATOR, seconds, is_operator=is_operator, replaces=replaced)
+
+
+def _reason_problems(reason: str) -> list[Problem]:
+    is_good = bool(reason.strip()) and len(reason) <= LONGEST_REASON
+    return [] if is_good else [Problem("reason", reason, f"say why, in 1 to {LONGEST_REASON} characters")]
+
+
+def _reasoned(reason: str) -> str:
+    """The reason; raises `Refused` for one that says nothing."""
+    if problems := _reason_problems(reason):
+        raise Refused.all(problems)
+    return reason
 
 
 @app.command()
 def check(
     rule: RuleText,
     lifetime: Lifetime = "30m",
-    owner: Owner = "operator",
+    owner: Owner = None,
+    as_operator: AsOperator = False,
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
 ) -> None:
@@ -50,15 +87,16 @@ def check(
     from stopbank import opened
 
     found = loaded(config)
-    request = _request(rule, lifetime, owner, as_json)
+    request = _request(rule, lifetime, owner, as_operator, as_json)
     with opened.store(found) as store:
         findings = store.objections(request, opened.world(found), opened.now())
     bad = any(finding.is_error for finding in findings)
     if as_json:
         document = {"ok": not bad, "id": request.rule.id, "text": str(request.rule)}
-        show(document | {"findings": [opened.finding_json(one) for one in findings]}, True, "")
+        show(document | {"findings": [finding_json(one) for one in findings]}, True, "")
     else:
-        opened.show_findings(findings)
+        for finding in findings:
+            warn(str(finding))
         show(None, False, f"{'refused' if bad else 'good'}: {request.rule}")
     if bad:
         raise typer.Exit(REFUSED)
@@ -69,7 +107,8 @@ def add(
     rule: RuleText,
     reason: Reason,
     lifetime: Lifetime = "30m",
-    owner: Owner = "operator",
+    owner: Owner = None,
+    as_operator: AsOperator = False,
     replaces: Annotated[str, typer.Option(help="The id of the rule whose place it takes")] = "",
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
@@ -80,7 +119,7 @@ def add(
     from stopbank import local, opened
 
     found = loaded(config)
-    request = _request(rule, lifetime, owner, as_json, replaces)
+    request = _request(rule, lifetime, owner, as_operator, as_json, reason, replaces)
     now = opened.now()
     deadline = now + timedelta(seconds=request.lifetime_seconds)
     with opened.store(found) as store:
@@ -89,20 +128,21 @@ def add(
                 request, opened.world(found), deadline=deadline, actor=opened.actor(), reason=reason, now=now
             )
         except Objected as error:
-            opened.objected(error, as_json)
-            raise typer.Exit(REFUSED) from None
+            refuse(error, as_json)
     awake = local.wake(found.paths.state)
-    if not as_json:
-        opened.show_findings(findings)
+    for finding in () if as_json else findings:
+        warn(str(finding))
     shown = f"{record.id} until {deadline:%Y-%m-%d %H:%M:%S} UTC"
     document = {"ok": True, "id": record.id, "text": str(record.rule), "deadline": deadline.isoformat()}
-    document |= {"speaker_told": awake, "findings": [opened.finding_json(one) for one in findings]}
+    document |= {"speaker_told": awake, "findings": [finding_json(one) for one in findings]}
     show(document, as_json, shown if awake else f"{shown}; the speaker isn't running and announces it once it is")
 
 
 @app.command(name="list")
 def list_rules(
-    everything: Annotated[bool, typer.Option("--all", help="Ended rules too")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Ended rules too, the newest first")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="With --all: how many at most")] = 1000,
+    skip: Annotated[int, typer.Option(min=0, help="With --all: how many of the newest to leave out")] = 0,
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
 ) -> None:
@@ -111,11 +151,20 @@ def list_rules(
 
     found = loaded(config)
     with opened.store(found) as store:
-        records = [*store.proposed(), *store.wanted()] if not everything else list(store.rules(limit=1000))
+        if everything:
+            records = list(store.rules(limit=limit + 1, offset=skip))
+        else:
+            records = [*store.proposed(), *store.wanted()]
         spots: dict[str, list[dict[str, str]]] = {}
         for one in store.announcements():
             spot = {"neighbour": one.neighbour, "phase": one.phase.value, "detail": one.detail}
             spots.setdefault(one.rule, []).append(spot)
+        unreadable = [one for one in store.unreadable() if one.table == "rules"]
+    if everything and len(records) > limit:
+        records = records[:limit]
+        warn(f"there are more: go on with --skip {skip + limit}")
+    for bad in unreadable:
+        warn(f"error: rule {bad.subject} can't be read and is not announced: {bad.problem}")
     document = [
         {
             "id": one.id,
@@ -144,45 +193,54 @@ def approve(
     rule_id: RuleName,
     rule_hash: Annotated[str, typer.Option("--hash", help="What you looked at, from `rules list --json`")],
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Approves a proposed rule exactly as it was shown: a rule that changed meanwhile is refused."""
     from stopbank import local, opened
 
     found = loaded(config)
     with opened.store(found) as store:
-        try:
-            store.approve(RuleId(rule_id), rule_hash, opened.actor(), opened.now(), opened.world(found))
-        except Objected as error:
-            opened.objected(error, False)
-            raise typer.Exit(REFUSED) from None
-    local.wake(found.paths.state)
-    show(None, False, f"approved: {rule_id}")
+        record = store.approve(RuleId(rule_id), rule_hash, opened.actor(), opened.now(), opened.world(found))
+    awake = local.wake(found.paths.state)
+    document = {"ok": True, "id": record.id, "speaker_told": awake}
+    show(document, as_json, f"approved: {rule_id}{'' if awake else ABSENT}")
 
 
 @app.command()
 def extend(
-    rule_id: RuleName, reason: Reason, lifetime: Lifetime = "30m", config: ConfigPath = configuration.DEFAULT_PATH
+    rule_id: RuleName,
+    reason: Reason,
+    lifetime: Lifetime = "30m",
+    config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Moves a rule's deadline to the given time from now."""
     from stopbank import durations, local, opened
 
-    found = loaded(config)
-    now = opened.now()
-    deadline = now + durations.parse("for", lifetime)
+    found, now = loaded(config), opened.now()
+    deadline, why = now + durations.parse("for", lifetime), _reasoned(reason)
     with opened.store(found) as store:
         # Beyond the guard's limit the speaker would take the rule off.
-        store.extend(RuleId(rule_id), deadline, opened.actor(), reason, now, opened.world(found).limits)
-    local.wake(found.paths.state)
-    show(None, False, f"{rule_id} until {deadline:%Y-%m-%d %H:%M:%S} UTC")
+        store.extend(RuleId(rule_id), deadline, opened.actor(), why, now, opened.world(found).limits)
+    awake = local.wake(found.paths.state)
+    document = {"ok": True, "id": rule_id, "deadline": deadline.isoformat(), "speaker_told": awake}
+    show(document, as_json, f"{rule_id} until {deadline:%Y-%m-%d %H:%M:%S} UTC")
 
 
 @app.command()
-def withdraw(rule_id: RuleName, reason: Reason, config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+def withdraw(
+    rule_id: RuleName, reason: Reason, config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False
+) -> None:
     """Ends a rule; routers are told at once."""
     from stopbank import local, opened
 
-    found = loaded(config)
+    found, why = loaded(config), _reasoned(reason)
     with opened.store(found) as store:
-        store.withdraw(RuleId(rule_id), opened.actor(), reason, opened.now())
+        store.withdraw(RuleId(rule_id), opened.actor(), why, opened.now())
     awake = local.wake(found.paths.state)
-    show(None, False, f"withdrawn: {rule_id}{'' if awake else ' (the speaker is not running: routers may hold it)'}")
+    document = {"ok": True, "id": rule_id, "speaker_told": awake}
+    show(
+        document,
+        as_json,
+        f"withdrawn: {rule_id}{'' if awake else ' (the speaker is not running: routers may hold it)'}",
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command_line import parse_command, resolve, unknown_options
 
+from rules.zone import Metric
 from stopbank import config as configuration
 from worker.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
@@ -86,6 +87,12 @@ def test_the_receiver_in_the_documentation_takes_what_the_worker_signs_and_nothi
 def test_configuration_in_the_documentation_is_good() -> None:
     (text,) = fences(OPERATING, "toml")
     assert configuration.parse(text, "operating.md", {}).enforce.speakers
+
+
+def test_the_documentation_names_every_metric_of_a_limit() -> None:
+    text = OPERATING.read_text()
+    listed = text[text.index("Metrics: `") + 10 :].partition("`")[0].split()
+    assert listed == [metric.value for metric in Metric]
 
 
 @pytest.mark.peer

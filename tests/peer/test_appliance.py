@@ -17,7 +17,7 @@ from lab.bird import Bird
 from lab.namespaces import Port, join, namespaces, stop, wait_until
 from lab.sender import Stream
 from lab.session import Configuration, Session
-from lab.topology import LOCAL_AS, PROTECTED, Lab, lab
+from lab.topology import LOCAL_AS, Lab, lab
 from lab.watch import Watch, holds_flowspec
 from rules.match import Network
 from speaker import killswitch
@@ -84,9 +84,7 @@ def kill(pids: list[int]) -> None:
 
 
 def set_mode(stopbank: Appliance, mode: str) -> None:
-    prefixes = [word for prefix in PROTECTED for word in ("--prefix", str(prefix))]
-    limits = [word for limit in LIMITS for word in ("--limit", limit)]
-    stopbank.command("zone", "add", "demo", "--mode", mode, *prefixes, *limits)
+    stopbank.command("zone", "change", "demo", "--mode", mode)
 
 
 def add(stopbank: Appliance, host: int) -> tuple[str, str]:

@@ -124,7 +124,7 @@ def test_sensors_are_remembered_by_name(store: Store) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(zones())
 def test_a_zone_comes_back_as_it_was_put(store: Store, zone: Zone) -> None:
-    store.put_zone(zone, "ann", NOW)
+    store.put_zone(zone, "ann", NOW, shared=True)
     assert zone in store.zones()
     store.remove_zone(zone.name, "ann", NOW)
     assert zone not in store.zones()
