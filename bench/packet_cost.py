@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from lab.frames import merged, write_pcap
 from lab.traffic import attack
 from rules.traffic import Vector
 from sensors import walk
-from sensors.pcapfile import ClassicCapture, LibpcapCapture
+from sensors.libpcapfile import LibpcapCapture
+from sensors.pcapfile import ClassicCapture
 from sensors.pcaplive import LibpcapInterface
 from sensors.ring import Rings
 from sensors.settings import Capturing
 from sensors.source import Source
+from sensors.stream import Stream
 from sensors.tables import make
 
 PEER = "pcapy callback, struct and dict"
@@ -87,8 +89,7 @@ def offline(path: Path, packets: int) -> dict[str, float]:
         return spent
 
     def opened(kind: type[ClassicCapture] | type[LibpcapCapture]) -> Source:
-        files = ExitStack()
-        return kind(files.enter_context(path.open("rb")), str(path), 1, files)
+        return kind(Stream(path), 1)
 
     def theirs() -> float:
         reader = pcapy.open_offline(str(path))

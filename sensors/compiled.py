@@ -12,7 +12,8 @@ from typing import Any
 
 import numba
 
-_SOURCES = ("compiled.py", "headers.py", "tables.py", "framing.py", "parse.py", "count.py", "walk.py")
+_SOURCES = ("compiled.py", "headers.py", "tables.py", "framing.py", "parse.py", "keyed.py", "heat.py", "count.py", "walk.py",
+            "walk_pcapng.py")  # fmt: skip
 
 
 def _digest() -> str:

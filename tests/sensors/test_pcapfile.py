@@ -1,10 +1,16 @@
 """Capture files in every dress, whole, cut and broken."""
 
+import bz2
 import gzip
+import lzma
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,10 +34,21 @@ def read(path: Path | str, weight: int = 1) -> tuple[Tables, Losses]:
     """Everything in a file."""
     into = tables.make(rows=64, ring=4096, normal=64)
     source = open_capture(path, weight)
-    assert source.feed(into, walk.NEVER).ended
-    losses = source.losses()
-    source.close()
-    return into, losses
+    try:
+        assert source.feed(into, walk.NEVER).ended
+        source.uncounted()
+        return into, source.losses()
+    finally:
+        source.close()
+
+
+def patched(records: list[tuple[float, bytes]]) -> bytes:
+    """The form of an old libpcap, whose records have eight bytes more."""
+    out = [struct.pack("<IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 65535, 1)]
+    for stamp, frame in records:
+        size, units = len(frame), round(stamp * 1e6)
+        out.append(struct.pack("<IIIIIHBB", units // 10**6, units % 10**6, size, size, 2, 8, 0, 0) + frame)
+    return b"".join(out)
 
 
 DRESSES = {
@@ -42,6 +59,10 @@ DRESSES = {
     "pcapng": pcapng(RECORDS),
     "gzip": gzip.compress(pcap(RECORDS)),
     "gzipped pcapng": gzip.compress(pcapng(RECORDS)),
+    "two gzips": gzip.compress(pcap(RECORDS[:999])) + gzip.compress(pcap(RECORDS[999:])[24:]),
+    "bzip2": bz2.compress(pcap(RECORDS)),
+    "xz": lzma.compress(pcapng(RECORDS)),
+    "patched": patched(RECORDS),
 }
 
 
@@ -113,9 +134,14 @@ def test_each_record_can_stand_for_many_packets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no capture file"), (b"hello, this is no capture at all, sorry about that", "no capture file"),
-        (DRESSES["little"][:10], "ends within its file header"), (pcap(RECORDS[:3], link=147), "link type 147"),
-        (pcapng(RECORDS[:3], link=147), "link type 147"), (b"\x1f\x8bgarbage", "can't be read"),
+        (b"", "is empty"), (b"hello, this is no capture at all, sorry about that", "no capture file"),
+        (DRESSES["little"][:10], "ends within its file header"),
+        (pcap(RECORDS[:3], link=147), r"link type USER0 \(147\)"),
+        (pcapng(RECORDS[:3], link=189), r"link type USB_LINUX \(189\)"),
+        (b"\x1f\x8bgarbage", "can't be read"), (b"BZhgarbage", "can't be read"),
+        (b"\xfd7zXZ\0bage", "can't be read"),
+        (b"\x28\xb5\x2f\xfdxxxx", "zstd"), (b"PK\x03\x04xxxx", "zip"), (b"snoop\0\0\0xx", "snoop"),
+        (DRESSES["pcapng"][:20], "ends within its file header"), (gzip.compress(b""), "is empty"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_one_line(data: bytes, says: str, tmp_path: Path) -> None:
@@ -157,14 +183,43 @@ def test_stopping_at_a_moment_loses_nothing(tmp_path: Path) -> None:
         assert into.totals[Total.RECORDS] == 3_000
 
 
-def test_a_record_from_a_time_no_clock_has_ends_the_file_and_is_told(tmp_path: Path) -> None:
-    def block(kind: int, body: bytes) -> bytes:
-        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+@pytest.mark.parametrize("form", ["little", "pcapng"])
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_a_packed_file_cut_off_gives_what_can_be_unpacked(
+    form: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "cut", pack(DRESSES[form])
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    found, losses = read(path)
+    assert found.totals[Total.RECORDS] < 3_000
+    assert losses.damaged == 1
 
-    section = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
-    interface = block(1, struct.pack("<HHI", 1, 0, 65535))
-    record = block(6, struct.pack("<5I", 0, 0xFFFFFFFF, 0xFFFFFFFF, 60, 60) + bytes(60))
-    path = tmp_path / "future.pcapng"
-    path.write_bytes(section + interface + record + record[:40])
-    _, losses = read(path)
-    assert losses.truncated == 1
+
+def test_standard_input_is_read(tmp_path: Path) -> None:
+    script = "from sensors import analyze; print(analyze.run('-').packets)"
+    done = subprocess.run([sys.executable, "-c", script], input=DRESSES["gzip"], capture_output=True, check=False)
+    assert (done.stdout, done.returncode) == (b"3000\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("size", [0, 1, 262_144])
+def test_records_of_any_length_are_counted(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "sizes.pcap"
+    path.write_bytes(pcap([(1.0, bytes(size)), *RECORDS[:5], (2.0, bytes(size))]))
+    found, losses = read(path)
+    assert (found.totals[Total.RECORDS], losses) == (7, Losses())
+
+
+def test_a_large_file_needs_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+    path = tmp_path / "large.pcap"
+    with path.open("wb") as file:
+        file.write(DRESSES["little"][:24])
+        for _ in range(400):
+            file.write(DRESSES["little"][24:])
+    source, into = open_capture(path), tables.make(rows=64, ring=64, normal=64)
+    tracemalloc.start()
+    assert source.feed(into, walk.NEVER).ended
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    source.close()
+    assert into.totals[Total.RECORDS] == 1_200_000
+    assert peak < 4_000_000 < path.stat().st_size
