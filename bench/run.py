@@ -42,6 +42,7 @@ def packet_cost() -> Iterator[Result]:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "packet_cost": packet_cost,
     "detection_latency": _of("detection_latency"),
+    "time_to_detect": _of("time_to_detect"),
     "accuracy": _of("accuracy"),
     "rule_latency": _of("rule_latency"),
     "bulk": _of("bulk"),

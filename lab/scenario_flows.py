@@ -22,7 +22,7 @@ class Talk:
     port: int
     """The server's."""
     packets: int
-    """In a conversation, on average."""
+    """In a conversation, on average; 2 is a question and its answer, always."""
     seconds: float
     """How long one lasts, on average."""
     asking: float
@@ -60,7 +60,8 @@ def conversations(
     """Rows of one conversation for each pair of ends, between `begin` and `end` (s), not in the order of time. Only
     what clients send gets the label."""
     flows, least = len(ends), 1 if talk.protocol != TCP else 4
-    sizes = np.maximum(random.geometric(1 / talk.packets, flows), least)
+    is_query = talk.packets == 2
+    sizes = np.full(flows, 2) if is_query else np.maximum(random.geometric(1 / talk.packets, flows), least)
     # Each at its own pace, which never is a burst.
     durations = sizes * (talk.seconds / talk.packets) * random.uniform(0.7, 1.4, flows)
     starts = random.uniform(begin - durations * talk.steady, end, flows)
@@ -73,7 +74,7 @@ def conversations(
     keep = (times >= begin) & (times < end)
     flow, place, times = flow[keep], place[keep], times[keep]
     asks = random.random(len(flow)) < talk.asking
-    asks = np.where(place == 0, talk.asking > 0, asks)
+    asks = np.where((place == 0) | is_query, place == 0, asks)
     if talk.protocol == TCP and not talk.steady:
         asks = np.where(place == 1, False, np.where((place == 2) | (place == 3), True, asks))
     rows = _addressed(talk, ends, flow, asks, random)
