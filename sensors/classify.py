@@ -1,16 +1,25 @@
-"""What an attack is made of: vectors with their shares, sources, whether they look forged. Works on remembered
-headers."""
+"""What an attack is made of: vectors with their shares by packets and by bytes. Works on remembered headers.
+
+The dominant vector is the one that makes most of what saturates, packets or bytes. `multi_vector` and `carpet_bombing`
+are statements about the whole and stand last.
+"""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rules.match import Network
 from rules.traffic import AMPLIFICATION_SERVICES, Vector, VectorShare
 from rules.zone import Metric
-from sensors.headers import Kind
+from sensors.headers import HAS_PORTS, Kind
+from sensors.origins import Origins, folded, origins
+from sensors.reflection import is_reflection
+from sensors.sessions import session_vector
 from sensors.tables import ANY
+
+__all__ = ["METRIC_KINDS", "Picture", "classify", "folded"]
 
 NAMES = {
     Kind.SYN: "syn_flood",
@@ -29,7 +38,7 @@ NAMES = {
     Kind.ESP: "esp_flood",
     Kind.OTHER: "ip_proto_flood",
 }
-"""Kind of packet -> kind of vector; amplification is told by its port."""
+"""Kind of packet -> kind of vector; amplification is told by its port and how it comes (`sensors.reflection`)."""
 
 _TCP = {Kind.SYN, Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN, Kind.TCP_NULL, Kind.TCP_XMAS, Kind.TCP_OTHER}
 METRIC_KINDS: dict[Metric, frozenset[Kind]] = {
@@ -56,6 +65,14 @@ METRIC_KINDS: dict[Metric, frozenset[Kind]] = {
 SMALLEST_SHARE = 0.01
 """A vector below this share of packets and of bytes is noise."""
 MOST_VECTORS = 8
+REAL_SHARE = 0.15
+"""Two families that each make so much of the packets or of the bytes make an attack a multi-vector one."""
+_HOSTS = 4.0
+"""A prefix whose hosts are hit as evenly as so many is bombed as a carpet."""
+
+_REFLECTORS = np.zeros(65_536, bool)
+_REFLECTORS[list(AMPLIFICATION_SERVICES)] = True
+_LATER, _FIRST = 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,95 +80,190 @@ class Picture:
     """An attack sample, described."""
 
     vectors: tuple[VectorShare, ...]
-    """Descending by what saturates; empty without a sample."""
+    """Descending by what saturates, statements last; empty without a sample."""
     members: tuple[NDArray[np.bool_], ...]
-    """For each vector, which entries of the sample belong to it."""
+    """For each vector that is no statement, which entries of the sample belong to it."""
     sources: int
     spoofed: bool | None
+    origins: Origins = field(default_factory=lambda: Origins(0))
+    lead: float = 0.0
+    """By how many standard errors the dominant vector leads, as sampling alone would blur it."""
+    agrees: bool = False
+    """Whether packets and bytes name the same dominant vector."""
+
+    @property
+    def named(self) -> tuple[tuple[VectorShare, NDArray[np.bool_]], ...]:
+        """Vectors with their entries, statements left out."""
+        return tuple(zip(self.vectors, self.members, strict=False))
 
 
-def classify(sample: ANY, *, by_bytes: bool, first: Collection[Kind] = ()) -> Picture:
-    """Describes a sample; vectors made of the kinds in `first` (those whose limit was crossed) go before all others."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    vector: Vector
+    kinds: frozenset[Kind]
+    member: NDArray[np.bool_]
+
+
+def classify(
+    sample: ANY,
+    *,
+    by_bytes: bool,
+    first: Collection[Kind] = (),
+    beside: ANY | None = None,
+    background: NDArray[np.float64] | None = None,
+    target: Network | None = None,
+) -> Picture:
+    """Describes a sample; vectors made of the kinds in `first` (those whose limit was crossed) go before all others.
+
+    `beside`: everything the target got in that time, which tells half-open connections from real ones; `background`:
+    for each kind the share of its packets that comes anyway; `target`: where it may be a prefix.
+    """
     if not len(sample):
         return Picture((), (), 0, None)
     weights = sample["weight"].astype(np.float64)
+    if background is not None:
+        weights = weights * (1.0 - background[sample["kind"]])
     sizes = weights * sample["length"]
-    kinds = sample["kind"].astype(np.int64)
-    groups = [(vector, kind, member) for vector, kind, member in _groups(sample, kinds, weights) if member.any()]
+    groups = [group for group in _groups(sample, sample if beside is None else beside, weights) if group.member.any()]
     shares = [
-        (VectorShare(vector, _share(weights, member), _share(sizes, member)), kind, member)
-        for vector, kind, member in groups
+        (VectorShare(group.vector, _share(weights, group.member), _share(sizes, group.member)), group)
+        for group in groups
     ]
-    shares.sort(key=lambda item: (item[1] in first, item[0].bytes if by_bytes else item[0].packets), reverse=True)
+    shares.sort(key=lambda item: _weight(item[0], by_bytes), reverse=True)
+    shares.sort(key=lambda item: not item[1].kinds.isdisjoint(first), reverse=True)
     kept = [item for item in shares if max(item[0].packets, item[0].bytes) >= SMALLEST_SHARE] or shares
     kept = kept[:MOST_VECTORS]
-    sources, counts = np.unique(folded(sample, "source"), return_counts=True)
+    named = tuple(share for share, _ in kept)
+    where = origins(sample, named[0].vector.kind in ("udp_amp", "synack_reflection"))
     return Picture(
-        tuple(share for share, _, _ in kept),
-        tuple(member for _, _, member in kept),
-        len(sources),
-        _spoofed(kept[0][0].vector, len(sources), int(counts.sum())),
+        vectors=named + _statements(named, sample, target),
+        members=tuple(group.member for _, group in kept),
+        sources=where.count,
+        spoofed=where.spoofed,
+        origins=where,
+        lead=_lead([_weight(share, by_bytes) for share in named], weights if not by_bytes else sizes),
+        agrees=all(_weight(named[0], way) >= max(_weight(share, way) for share in named) for way in (False, True)),
     )
+
+
+def _weight(share: VectorShare, by_bytes: bool) -> float:
+    return share.bytes if by_bytes else share.packets
 
 
 def _share(amounts: NDArray[np.float64], member: NDArray[np.bool_]) -> float:
     return min(1.0, float(amounts[member].sum()) / max(float(amounts.sum()), 1e-9))
 
 
-def folded(entries: ANY, side: str) -> NDArray[np.uint64]:
-    """Addresses as one number each; two different ones collide about as often as lottery wins."""
-    high, low = entries[f"{side}_high"], entries[f"{side}_low"]
-    out: NDArray[np.uint64] = (high * np.uint64(0x9E3779B97F4A7C15)) ^ low
+def _lead(shares: list[float], amounts: NDArray[np.float64]) -> float:
+    """The distance of the two largest shares in standard errors of their difference, of that many independent
+    packets."""
+    best, second = shares[0], max(shares[1:], default=0.0)
+    total = float(amounts.sum())
+    count = total * total / max(float((amounts * amounts).sum()), 1e-9)
+    spread = max(best + second - (best - second) ** 2, 1.0 / max(count, 1.0))
+    return float((best - second) / np.sqrt(spread / max(count, 1.0)))
+
+
+def _statements(named: tuple[VectorShare, ...], sample: ANY, target: Network | None) -> tuple[VectorShare, ...]:
+    out = []
+    if target is not None and target.prefixlen < target.max_prefixlen and _hosts(sample) >= _HOSTS:
+        out.append(VectorShare(Vector("carpet_bombing"), 1.0, 1.0))
+    if len(_families(named)) >= 2:
+        out.append(VectorShare(Vector("multi_vector"), 1.0, 1.0))
+    return tuple(out)
+
+
+def _families(named: tuple[VectorShare, ...]) -> set[Vector]:
+    """Vectors with a real share. Fragments beside UDP are the rest of its datagrams and no family of their own."""
+    real = {share.vector for share in named if max(share.packets, share.bytes) >= REAL_SHARE}
+    if any(vector.kind in ("udp_amp", "udp_flood") for vector in real):
+        real.discard(Vector("ip_fragment_flood"))
+    return real
+
+
+def _hosts(sample: ANY) -> float:
+    """How many hosts hit alike would be as varied: the exponential of the entropy over destinations."""
+    counts = np.unique(folded(sample, "destination"), return_counts=True)[1]
+    shares = counts / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _groups(sample: ANY, beside: ANY, weights: NDArray[np.float64]) -> list[_Group]:
+    """The sample, parted into vectors."""
+    kinds = sample["kind"].astype(np.int64)
+    later = sample["fragment"] & _LATER != 0
+    parts = {kind: kinds == kind for kind in map(Kind, np.unique(kinds).tolist())}
+    reflected = _reflected(sample, later)
+    parts = {kind: member & ~np.logical_or.reduce([*reflected.values(), ~member]) for kind, member in parts.items()}
+    if Kind.AMPLIFICATION in parts:
+        # From a reflector's port, and no reflection: plain UDP.
+        rest = parts.pop(Kind.AMPLIFICATION)
+        parts[Kind.UDP] = parts.get(Kind.UDP, np.zeros(len(sample), bool)) | rest
+    _join_refusals(parts, weights)
+    if Kind.FRAGMENT in parts and reflected:
+        _give_fragments(sample, weights, parts, reflected)
+    amplified = [
+        _Group(Vector("udp_amp", service), frozenset({Kind.AMPLIFICATION, Kind.UDP}), member)
+        for service, member in reflected.items()
+    ]
+    return amplified + _tcp_groups(sample, beside, parts) + [
+        _Group(Vector(NAMES[kind]), frozenset({kind}), member) for kind, member in parts.items()
+    ]  # fmt: skip
+
+
+def _reflected(sample: ANY, later: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """For each service whose reflectors take part, its packets."""
+    ported = (sample["protocol"] == 17) & (sample["marks"] & HAS_PORTS != 0) & ~later
+    from_reflectors = ported & _REFLECTORS[sample["source_port"]]
+    out = {}
+    for port in np.unique(sample["source_port"][from_reflectors]).tolist():
+        member = from_reflectors & (sample["source_port"] == port)
+        if is_reflection(AMPLIFICATION_SERVICES[port], sample[member]) and not _by_chance(ported, sample, member):
+            out[AMPLIFICATION_SERVICES[port]] = member
     return out
 
 
-def _groups(
-    sample: ANY, kinds: NDArray[np.int64], weights: NDArray[np.float64]
-) -> list[tuple[Vector, Kind, NDArray[np.bool_]]]:
-    """The sample, parted into vectors."""
-    parts = {kind: kinds == kind for kind in map(Kind, np.unique(kinds).tolist())}
-    # Reflectors answer a SYN to a closed port with RST: that is the same attack.
-    if (
-        Kind.SYN_ACK in parts
-        and Kind.RST in parts
-        and weights[parts[Kind.SYN_ACK]].sum() > weights[parts[Kind.RST]].sum()
-    ):
+def _by_chance(ported: NDArray[np.bool_], sample: ANY, member: NDArray[np.bool_]) -> bool:
+    """Whether so few come from the port that a flood from random ports hits it as often."""
+    distinct = len(np.unique(sample["source_port"][ported]))
+    return bool(distinct > 50 and member.sum() <= 5 + 10 * ported.sum() / distinct)
+
+
+def _join_refusals(parts: dict[Kind, NDArray[np.bool_]], weights: NDArray[np.float64]) -> None:
+    """Reflectors answer a SYN to a closed port with RST: that is the same attack."""
+    if Kind.SYN_ACK not in parts or Kind.RST not in parts:
+        return
+    if weights[parts[Kind.SYN_ACK]].sum() > weights[parts[Kind.RST]].sum():
         parts[Kind.SYN_ACK] = parts[Kind.SYN_ACK] | parts.pop(Kind.RST)
-    out = []
-    if Kind.AMPLIFICATION in parts:
-        reflected = parts.pop(Kind.AMPLIFICATION)
-        services = {}
-        for port in np.unique(sample["source_port"][reflected]).tolist():
-            services[port] = reflected & (sample["source_port"] == port)
-        if Kind.FRAGMENT in parts:
-            _give_fragments(sample, weights, parts, services)
-        out = [
-            (Vector("udp_amp", AMPLIFICATION_SERVICES[port]), Kind.AMPLIFICATION, who) for port, who in services.items()
-        ]
-    return out + [(Vector(NAMES[kind]), kind, member) for kind, member in parts.items()]
+
+
+def _tcp_groups(sample: ANY, beside: ANY, parts: dict[Kind, NDArray[np.bool_]]) -> list[_Group]:
+    """What comes over completed connections, taken out of the kinds of its packets."""
+    kinds = [kind for kind in (Kind.SYN, Kind.ACK, Kind.FIN) if kind in parts]
+    if not kinds:
+        return []
+    whole = np.logical_or.reduce([parts[kind] for kind in kinds])
+    found = session_vector(sample, whole, beside)
+    if found is None:
+        return []
+    vector, member = found
+    for kind in kinds:
+        parts[kind] = parts[kind] & ~member
+    return [_Group(vector, frozenset(kinds), member)]
 
 
 def _give_fragments(
     sample: ANY,
     weights: NDArray[np.float64],
     parts: dict[Kind, NDArray[np.bool_]],
-    services: dict[int, NDArray[np.bool_]],
+    services: dict[str, NDArray[np.bool_]],
 ) -> None:
     """Later fragments carry no ports; they belong to the reflectors when most first fragments do."""
-    starts = (sample["fragment"] & 4 != 0) & (sample["protocol"] == 17)
-    begun = {port: float(weights[member & starts].sum()) for port, member in services.items()}
+    starts = (sample["fragment"] & _FIRST != 0) & (sample["protocol"] == 17)
+    begun = {service: float(weights[member & starts].sum()) for service, member in services.items()}
     strangers = float(weights[parts[Kind.FRAGMENT] & starts].sum())
-    best = max(begun, key=lambda port: begun[port])
+    best = max(begun, key=lambda service: begun[service])
     if sum(begun.values()) > strangers:
         orphans = parts[Kind.FRAGMENT] & (sample["protocol"] == 17)
         services[best] = services[best] | orphans
         parts[Kind.FRAGMENT] = parts[Kind.FRAGMENT] & ~orphans
-
-
-def _spoofed(vector: Vector, sources: int, packets: int) -> bool | None:
-    """Whether sources look forged: reflectors are real; a flood whose every source sends but once or twice is not."""
-    if vector.kind in ("udp_amp", "synack_reflection"):
-        return False
-    if packets >= 200 and sources >= packets * 0.5:
-        return True
-    return None

@@ -1,36 +1,41 @@
 """The narrowest FlowSpec rules that take an attack away, with what they would take besides. Pure.
 
-Candidates are scored on the attack sample (coverage) and on the host's normal traffic (collateral). A candidate never
-asks for ports where fragments carry none, nor for more than routers' profiles hold: at most five values in a component.
+Candidates are scored on the attack sample (coverage) and on the target's normal traffic (collateral, `sensors.harm`). A
+rule never asks for ports where fragments carry none, nor for more than routers' profiles hold. Where nothing separates
+the two, the signature says so and carries a rate to limit to. What comes over completed connections is never dropped
+by service: only by source, where sources are few.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rules.action import RateLimit
 from rules.components import Bitmask, FlagTest, Numeric
-from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, TCP, TCP_FLAG_BITS, UDP, Match, Network
+from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, MAXIMUM, TCP, TCP_FLAG_BITS, UDP, Component, Match, Network
 from rules.traffic import AMPLIFICATION_SERVICES, Signature, Vector
 from sensors.classify import Picture
-from sensors.headers import HAS_PORTS
+from sensors.features import MOST_VALUES, NEARLY_ALL, common, few, operators
+from sensors.harm import Normal
 from sensors.matching import selected
-from sensors.tables import ANY
+from sensors.refine import BEARABLE, Best, Scale, refined
+from sensors.tables import ANY, address
 
 MOST = 4
 """Signatures in one detection."""
-MOST_VALUES = 5
-NORMAL_SAMPLE = 20
-"""Fewer normal packets than this say nothing about collateral."""
-_KEEPS = 0.98
-"""A refinement must keep so much of what the plainer rule takes."""
-_KEEPS_SPARING = 0.9
-"""The same where it can be seen that it spares normal traffic."""
-_SMALLEST_VALUE = 0.01
-"""A port with less than this share of a vector's packets isn't worth a value in a rule."""
-_SMALLEST = 0.05
+LOWEST_LIMIT = 12_500
+"""Bytes per second, 100 kbit/s: routers police badly below some 10 kB/s."""
+SMALLEST = 0.05
 """A vector or a vector's fragments below this share get no rule of their own."""
+LOSES = 0.02
+"""What rules of before may catch less than new ones and still stay: rules that change each second help nobody."""
 
+SESSIONS = frozenset({"http_flood", "http_slow", "tls_flood", "tcp_connection_flood"})
+"""Attacks over completed connections."""
 _FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
 _LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
 
@@ -54,55 +59,189 @@ _PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135,
 _REFLECTOR_PORTS = {service: port for port, service in AMPLIFICATION_SERVICES.items()}
 
 
-def signatures(target: Network, sample: ANY, picture: Picture, normal: ANY) -> tuple[Signature, ...]:
-    """At most four rules, best first; `sample` is the attack as classified in `picture`, `normal` the host's other
-    traffic."""
-    out: list[Signature] = []
-    for share, member in zip(picture.vectors, picture.members, strict=True):
-        if max(share.packets, share.bytes) < _SMALLEST:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What candidates are scored on."""
+
+    sample: ANY
+    """The attack, as classified."""
+    normal: Normal
+    scale: Scale
+    """Of the sample: weights, and how much of it comes anyway."""
+    severity: float
+    """How many times the limit is crossed."""
+
+    def score(self, match: Match) -> Signature:
+        """What a match takes of the attack, and of normal traffic."""
+        coverage = self.scale.kept(selected(match, self.sample), selected(match, self.normal.entries))
+        collateral = self.normal.harm(selected(match, self.normal.entries)) if self.normal.tells else None
+        limit = self.limit(match) if collateral is not None and collateral > BEARABLE else None
+        return Signature(match, coverage, collateral, limit)
+
+    def limit(self, match: Match) -> int:
+        """Bytes per second that bring what matches back to the limit that was crossed."""
+        hit = selected(match, self.sample)
+        times = self.sample["time"]
+        seconds = max(float(times.max() - times.min()) / 1e9, 0.01)
+        rate = float(self.scale.sizes[hit].sum()) / seconds / max(self.severity, 1.0)
+        return min(max(int(rate), LOWEST_LIMIT), RateLimit.MAXIMUM)
+
+
+def signatures(
+    target: Network,
+    sample: ANY,
+    picture: Picture,
+    normal: ANY,
+    *,
+    severity: float = 1.0,
+    background: NDArray[np.float64] | None = None,
+    before: Sequence[Signature] = (),
+) -> tuple[Signature, ...]:
+    """At most four rules, best first; `sample` is the attack as classified in `picture`, `normal` the target's other
+    traffic. `background`: for each kind the share of the sample that comes anyway; `before`: the rules of the last
+    message, which stay while they do as well."""
+    if not len(sample):
+        return ()
+    prepared = Normal.of(normal)
+    evidence = Evidence(sample, prepared, Scale.of(sample, prepared, background), severity)
+    if settled := _settled(before, evidence):
+        return settled
+    found: list[Match] = []
+    for share, member in picture.named:
+        if max(share.packets, share.bytes) < SMALLEST:
             continue
-        for match in _of_vector(target, share.vector, sample[member], normal):
-            scored = score(match, sample, normal)
-            known = any(match == earlier.match for earlier in out)
-            if not known and len(out) < MOST and scored.coverage >= _SMALLEST:
-                out.append(scored)
-    return tuple(sorted(out, key=lambda signature: -signature.coverage))
+        part = np.flatnonzero(member)
+        for match in _of_vector(target, share.vector, sample[part], prepared, picture, background):
+            if match not in found:
+                found.append(match)
+    scored = [one for one in map(evidence.score, _joined(found)) if one.coverage >= SMALLEST]
+    scored.sort(key=lambda one: -one.coverage)
+    return _steady(tuple(scored[:MOST]), before, evidence)
 
 
-def score(match: Match, sample: ANY, normal: ANY) -> Signature:
-    """What a match takes of the attack, and of normal traffic."""
-    packets, size = _shares(match, sample)
-    collateral = max(_shares(match, normal)) if len(normal) >= NORMAL_SAMPLE else None
-    return Signature(match, min(packets, size), collateral)
+def _settled(before: Sequence[Signature], evidence: Evidence) -> tuple[Signature, ...]:
+    """The rules of before, if nothing better needs to be looked for."""
+    old = tuple(evidence.score(one.match) for one in before)
+    good = all(one.separates and one.coverage >= SMALLEST for one in old)
+    known = evidence.normal.tells == all(one.collateral is not None for one in before)
+    if not old or not good or not known or _together(old, evidence) < NEARLY_ALL:
+        return ()
+    return tuple(sorted(old, key=lambda one: -one.coverage))
 
 
-def _shares(match: Match, entries: ANY) -> tuple[float, float]:
-    hit = selected(match, entries)
-    weights = entries["weight"].astype(np.float64)
-    sizes = weights * entries["length"]
-    packets, size = (min(1.0, float(of[hit].sum()) / max(float(of.sum()), 1e-9)) for of in (weights, sizes))
-    return packets, size
+def _steady(new: tuple[Signature, ...], before: Sequence[Signature], evidence: Evidence) -> tuple[Signature, ...]:
+    """The rules of before, scored anew, while they catch nearly as much and hurt no more."""
+    old = tuple(evidence.score(one.match) for one in before)
+    if not old or any(one.coverage < SMALLEST for one in old):
+        return new
+    worst_new, worst_old = (max((one.collateral or 0.0 for one in some), default=0.0) for some in (new, old))
+    caught_new, caught_old = (_together(some, evidence) for some in (new, old))
+    stays = caught_old >= caught_new - LOSES and worst_old <= max(worst_new, BEARABLE)
+    return tuple(sorted(old, key=lambda one: -one.coverage)) if stays else new
 
 
-def _of_vector(target: Network, vector: Vector, part: ANY, normal: ANY) -> Iterator[Match]:
+def _together(some: Sequence[Signature], evidence: Evidence) -> float:
+    """What several rules catch of the attack."""
+    if not some:
+        return 0.0
+    hits = [
+        np.logical_or.reduce([selected(one.match, entries) for one in some])
+        for entries in (evidence.sample, evidence.normal.entries)
+    ]
+    return evidence.scale.kept(hits[0], hits[1])
+
+
+def _of_vector(
+    target: Network,
+    vector: Vector,
+    part: ANY,
+    normal: Normal,
+    picture: Picture,
+    background: NDArray[np.float64] | None,
+) -> Iterator[Match]:
     """Rules for one vector's packets: the plain one, refined as far as the packets allow; another for its fragments."""
     later = part["fragment"] & _LATER != 0
     if vector.kind == "ip_fragment_flood":
         yield _fragment_rule(target, part)
         return
+    if vector.kind in SESSIONS:
+        yield from _sessions(target, part, picture)
+        return
     ported = part[~later]
-    if len(ported) >= max(1, _SMALLEST * len(part)):
+    if len(ported) >= max(1, SMALLEST * len(part)):
         for base in _bases(target, vector, ported):
-            yield _refined(base, vector, ported[selected(base, ported)], normal)
-    if later.any() and later.mean() >= _SMALLEST:
+            best = refined(base, ported[selected(base, ported)], normal, background)
+            yield from _narrower(best, ported, picture)
+    if later.any() and later.mean() >= SMALLEST:
         yield _fragment_rule(target, part[later])
+
+
+def _narrower(best: Best, part: ANY, picture: Picture) -> Iterator[Match]:
+    """The rule found; by source where that hurts others and the sources are few and real."""
+    if best.harm is not None and best.harm > BEARABLE and picture.spoofed is False:
+        sources = few_sources(part)
+        if sources:
+            yield from (replace(best.plain, source=source) for source in sources)
+            return
+    yield best.match
+
+
+def _sessions(target: Network, part: ANY, picture: Picture) -> Iterator[Match]:
+    """For completed connections: their sources, if few; else the service, which the harm it does makes a limit."""
+    ports = few(part["destination_port"], MOST_VALUES)
+    plain = Match(destination=target, protocol=Numeric.only(TCP))
+    served = replace(plain, destination_port=Numeric.only(*ports)) if ports else plain
+    sources = few_sources(part) if picture.spoofed is False else ()
+    yield from (replace(served, source=source) for source in sources) if sources else (served,)
+
+
+def few_sources(part: ANY) -> tuple[Network, ...]:
+    """At most four hosts, or networks of the size customers get, that send nearly all of it; none: they are many."""
+    keys, counts = np.unique(part[["source_high", "source_low"]], return_counts=True)
+    hosts = [address(int(one["source_high"]), int(one["source_low"])) for one in keys] if len(keys) <= 4_096 else []
+    for length in (None, 24 if hosts and hosts[0].version == 4 else 56):
+        amounts: dict[Network, int] = {}
+        for host, count in zip(hosts, counts.tolist(), strict=False):
+            network = host if length is None else host.supernet(new_prefix=length)
+            amounts[network] = amounts.get(network, 0) + count
+        best = sorted(amounts, key=lambda network: (-amounts[network], str(network)))[:MOST]
+        if best and sum(amounts[network] for network in best) >= 0.98 * len(part):
+            return tuple(ip_network(network) for network in best if amounts[network] >= 0.01 * len(part))
+    return ()
+
+
+def _joined(found: list[Match]) -> list[Match]:
+    """Rules that differ in the values of a single component become one, until there are few enough."""
+    kept = list(found)
+    while len(kept) > MOST:
+        pair = next(((one, other) for one, other in combinations(kept, 2) if _union(one, other) is not None), None)
+        if pair is None:
+            return kept
+        union = _union(*pair)
+        assert union is not None
+        kept = [union if match is pair[0] else match for match in kept if match is not pair[1]]
+    return kept
+
+
+def _union(one: Match, other: Match) -> Match | None:
+    differing = [
+        component for component in Component if getattr(one, component.attribute) != getattr(other, component.attribute)
+    ]
+    if len(differing) != 1:
+        return None
+    name, maximum = differing[0].attribute, MAXIMUM.get(differing[0], 0)
+    values = getattr(one, name), getattr(other, name)
+    if not isinstance(values[0], Numeric) or not isinstance(values[1], Numeric):
+        return None
+    joined = Numeric(values[0].groups + values[1].groups).normal(maximum)
+    return replace(one, **{name: joined}) if operators(joined, maximum) <= MOST_VALUES else None  # type: ignore[arg-type]
 
 
 def _fragment_rule(target: Network, part: ANY) -> Match:
     """Later fragments, and first ones where the attack has them."""
-    wanted = _LATER | _FIRST if (part["fragment"] & _FIRST != 0).mean() >= _SMALLEST else _LATER
+    wanted = _LATER | _FIRST if (part["fragment"] & _FIRST != 0).mean() >= SMALLEST else _LATER
     fragment = Bitmask.any_of(*(FlagTest(bit, exact=True) for bit in (_LATER, _FIRST) if wanted & bit))
-    protocol = _few(part["protocol"], 1)
+    protocol = few(part["protocol"], 1)
     if protocol and target.version == 4:
         return Match(destination=target, protocol=Numeric.only(*protocol), fragment=fragment)
     # Routers find no upper-layer protocol in a later IPv6 fragment.
@@ -115,86 +254,14 @@ def _bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
         yield Match(destination=target, protocol=Numeric.only(UDP), source_port=Numeric.only(port))
     elif vector.kind in _TCP_FLAGS:
         yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
-        if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= _SMALLEST:
+        if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
     elif vector.kind in ("icmp_flood", "icmpv6_flood"):
         protocol = ICMP if vector.kind == "icmp_flood" else ICMPV6
-        types = [kind for kind in _common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
+        types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
         if types:
             yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=Numeric.only(*types))
     else:
-        protocols = _few(part["protocol"], MOST_VALUES)
+        protocols = few(part["protocol"], MOST_VALUES)
         if protocols:
             yield Match(destination=target, protocol=Numeric.only(*protocols))
-
-
-def _refined(base: Match, vector: Vector, part: ANY, normal: ANY) -> Match:
-    """Of the base and its refinements by ports and length, the one that spares most of normal traffic; without a normal
-    sample, the narrowest by ports that loses next to nothing."""
-    best, best_cost = base, _cost(base, base, part, normal)
-    for candidate in _candidates(base, vector, part, len(normal) >= NORMAL_SAMPLE):
-        cost = _cost(candidate, base, part, normal)
-        if cost is not None and (best_cost is None or cost < best_cost):
-            best, best_cost = candidate, cost
-    return best
-
-
-def _cost(match: Match, base: Match, part: ANY, normal: ANY) -> tuple[float, int, int] | None:
-    """To be as small as can be: collateral, lengths (they change more easily than ports), and breadth. None: it
-    misses too much of what it is for."""
-    kept, spared = min(_shares(match, part)), 0.0
-    known = len(normal) >= NORMAL_SAMPLE
-    if known:
-        spared = round(max(_shares(match, normal)), 2)
-    if kept < (_KEEPS_SPARING if known else _KEEPS):
-        return None
-    has_length = match.packet_length is not None
-    return spared, int(has_length), sum(1 for _ in base.components()) - sum(1 for _ in match.components()) + has_length
-
-
-def _candidates(base: Match, vector: Vector, part: ANY, sparing: bool) -> Iterator[Match]:
-    plain = [base]
-    if vector.kind not in ("icmp_flood", "icmpv6_flood") and (part["marks"] & HAS_PORTS).any():
-        plain += [replace(base, destination_port=ports) for ports in _ports(part["destination_port"])]
-        if base.source_port is None:
-            plain += [
-                replace(match, source_port=ports) for ports in _ports(part["source_port"]) for match in list(plain)
-            ]
-    yield from plain[1:]
-    if sparing:
-        lengths = _lengths(part["length"])
-        yield from (replace(match, packet_length=lengths) for match in plain)
-
-
-def _ports(values: ANY) -> Iterator[Numeric]:
-    """The most frequent value, the two most frequent ones, … as long as each matters."""
-    found, counts = np.unique(values, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    for most in range(1, len(order) + 1):
-        if counts[order[most - 1]] < _SMALLEST_VALUE * counts.sum():
-            return
-        yield Numeric.only(*(int(found[place]) for place in order[:most]))
-
-
-def _few(values: ANY, most: int) -> tuple[int, ...]:
-    """The values that make up nearly all, if there are no more than `most`; else none. Two or more must each matter."""
-    found, counts = np.unique(values, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
-    total = counts.sum()
-    covered = np.cumsum(counts[order]) >= _KEEPS * total
-    if not covered.any():
-        return ()
-    return tuple(sorted(int(found[place]) for place in order[: int(np.argmax(covered)) + 1]))
-
-
-def _common(values: ANY) -> tuple[int, ...]:
-    """The most frequent values, at most five, each at least a twentieth of all."""
-    found, counts = np.unique(values, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    return tuple(int(found[place]) for place in order if counts[place] * 20 >= counts.sum())
-
-
-def _lengths(values: ANY) -> Numeric:
-    """One range that holds nearly all lengths."""
-    low, high = (int(edge) for edge in np.quantile(values, [0.01, 0.99], method="nearest"))
-    return Numeric.between(low, high) if low < high else Numeric.only(low)

@@ -1,0 +1,60 @@
+"""Whether UDP from a reflector's port is a reflection, or what a host gets from such ports anyway. Pure.
+
+A host that browses over QUIC, resolves names, keeps its clock or runs a game server gets packets from "reflector ports"
+all day. Reflectors are many, answer unasked and at length; partners in a conversation are few, or stay.
+"""
+
+import numpy as np
+
+from rules.traffic import CONVERSATIONS
+from sensors.origins import effective, flows, folded
+from sensors.tables import ANY
+
+MANY = 20.0
+"""Effective number of sources from which on they are no few big talkers."""
+_STAYS = 10
+"""A flow with more packets than this is a conversation."""
+_LONG = {"dns": 300.0, "ntp": 120.0}
+"""Bytes from which on the mean answer is an amplified one: answers to a resolver's own questions have some 150, to a
+clock's 76."""
+_NO_KEEPALIVE = 400.0
+"""Between equal ports (27015 to 27015, 500 to 500) both sides speak the same protocol, in short packets."""
+
+
+def is_reflection(service: str, part: ANY) -> bool:
+    """Whether these packets, all from the service's port, look like answers that nobody asked for."""
+    if service in CONVERSATIONS:
+        return _from_many(part) and not _converses(part)
+    if service not in _LONG:
+        return True
+    weights = part["weight"].astype(np.float64)
+    mean = float((weights * part["length"]).sum() / max(float(weights.sum()), 1e-9))
+    begun = float((part["fragment"] & 4 != 0).mean())
+    if mean >= _LONG[service] or begun >= 0.02:
+        return True
+    # Short answers: resolvers ask from ever other ports, and who serves the time is asked on the service's own port.
+    return _from_many(part) and _one_port(part) and _symmetric(part) < 0.5
+
+
+def _from_many(part: ANY) -> bool:
+    _, places = np.unique(folded(part, "source"), return_inverse=True)
+    return effective(np.bincount(places, part["weight"]).astype(np.float64)) >= MANY
+
+
+def _one_port(part: ANY) -> bool:
+    """Whether most go to one port, as when the questions were forged with it."""
+    counts = np.unique(part["destination_port"], return_counts=True)[1]
+    return bool(counts.max() >= 0.5 * counts.sum())
+
+
+def _symmetric(part: ANY) -> float:
+    return float((part["source_port"] == part["destination_port"]).mean())
+
+
+def _converses(part: ANY) -> bool:
+    """Whether it is many long flows to several ports of the host, or talk among equals."""
+    if _symmetric(part) >= 0.5:
+        return float(part["length"].mean()) < _NO_KEEPALIVE
+    _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
+    stays = float((counts > _STAYS)[places].mean())
+    return stays >= 0.5 and not _one_port(part)
