@@ -10,8 +10,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import structlog
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from rules.errors import Refused
@@ -25,6 +28,10 @@ from sensors.link_settings import LinkSettings
 from sensors.outgoing import Outgoing
 
 log = structlog.get_logger("link")
+
+CLOCK_TOLERANCE_SECONDS = 2.0
+"""A sensor's clock may differ from the intake's by so much; detections older than 10 s are never acted on, and those
+from the future are refused."""
 
 _GONE = (OSError, WebSocketException, Refused)
 """How a link ends; each is shown and tried again. Timeouts are among `OSError`."""
@@ -42,6 +49,8 @@ class LinkStatus:
     `refused_<reason>`."""
     trouble: str
     """Why the last try failed, or why the intake put something off; empty when all is well."""
+    clock_skew_seconds: float | None = None
+    """How far this machine's clock was ahead of the intake's when the link came up; half a second is noise."""
 
 
 class Link:
@@ -64,6 +73,7 @@ class Link:
         """Between queue and spool: counted twice for a moment, never missed."""
         self._guard = threading.Lock()
         self._trouble = ""
+        self._skew: float | None = None
         self._connected = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -102,7 +112,7 @@ class Link:
         counts = dict(self._counts) | {"dropped": self._counts["dropped"] + self._outgoing.dropped}
         with self._guard:
             waiting = len(self._queue) + self._collecting
-        return LinkStatus(self._connected, waiting + len(self._outgoing), counts, self._trouble)
+        return LinkStatus(self._connected, waiting + len(self._outgoing), counts, self._trouble, self._skew)
 
     # ------------------------------------------------------------------------------------------------- the link's own
 
@@ -172,6 +182,7 @@ class Link:
             self._connected = True
             self._show_trouble("")
             log.info("linked", intake=f"{identity.host}:{identity.port}")
+            self._compare_clocks(websocket)
             session = Session(
                 websocket,
                 identity,
@@ -184,6 +195,20 @@ class Link:
                 self._show_trouble,
             )
             await session.run()
+
+    def _compare_clocks(self, websocket: ClientConnection) -> None:
+        """By the date in the intake's answer, which has whole seconds. Detections keep the time of this machine,
+        whatever comes out: one that was late must not look new."""
+        told = websocket.response.headers.get("Date") if websocket.response else None
+        if told is None:
+            return
+        try:
+            theirs = parsedate_to_datetime(told) + timedelta(seconds=0.5)
+        except ValueError:
+            return
+        self._skew = round((datetime.now(UTC) - theirs).total_seconds(), 1)
+        if abs(self._skew) >= CLOCK_TOLERANCE_SECONDS:
+            log.error("clock_skew", ahead_seconds=self._skew, advice="set this machine's clock: run chrony here")
 
     def _take_zones(self, zones: tuple[Zone, ...]) -> None:
         zone_cache.save(self._settings.directory, zones)

@@ -28,6 +28,7 @@ def run(
     from sensors.link import Link
     from sensors.loop import Sensor
     from sensors.metrics import serve
+    from sensors.status import StatusBoard
 
     stop = stop or threading.Event()
     sensors: list[Sensor] = []
@@ -42,15 +43,18 @@ def run(
     link = Link(link_settings, protect, statistics) if link_settings else None
     sensor = Sensor(settings, link.send if link else lambda detection: True)
     sensors.append(sensor)
+    board = StatusBoard(settings, sensor, lambda: link.status if link else None)
     if settings.metrics_port is not None:
-        sensor.collector = serve(settings.metrics_address, settings.metrics_port)
+        serve(settings.metrics_address, settings.metrics_port, board)
     _stop_on_signals(stop)
     if link:
         link.start()
+    board.start()
     log.info("sensor runs", interfaces=settings.capture.interfaces, zones=len(settings.zones))
     try:
         sensor.run(stop)
     finally:
+        board.stop()
         if link:
             link.stop()
 

@@ -10,15 +10,17 @@ import structlog
 from rules.messages_values import Statistics
 from rules.traffic import Detection, State
 from rules.zone import Zone
-from sensors import walk
+from sensors import evidence_ring, walk
 from sensors.attack import Attack
 from sensors.engine import Engine
+from sensors.evidence import EvidenceRecorder, EvidenceStatus
+from sensors.evidence_ring import RecentBytes
 from sensors.headers import Total
-from sensors.metrics import SensorCollector
 from sensors.pcaplive import LibpcapInterface
 from sensors.ring import Rings
 from sensors.settings import Capturing, SensorSettings
-from sensors.source import Source
+from sensors.source import InterfaceNumbers, LiveSource
+from sensors.tables import Tables
 
 log = structlog.get_logger("sensor")
 
@@ -26,18 +28,18 @@ _SHOWN = (Total.PACKETS, Total.RECORDS, Total.BYTES, Total.NOT_IP, Total.TRUNCAT
           Total.OVERFLOW, Total.RECLAIMED)  # fmt: skip
 
 
-def open_interfaces(settings: Capturing) -> Source:
+def open_interfaces(settings: Capturing, recent: RecentBytes | None = None) -> LiveSource:
     """The source that the settings ask for; raises `Refused` when packets can't be had."""
     if settings.with_libpcap:
-        return LibpcapInterface(settings.interfaces[0], settings)
-    return Rings(settings)
+        return LibpcapInterface(settings.interfaces[0], settings, recent)
+    return Rings(settings, recent)
 
 
 class Sensor:
     """Capture and engine, for as long as `run` runs."""
 
     def __init__(
-        self, settings: SensorSettings, send: Callable[[Detection], bool], source: Source | None = None
+        self, settings: SensorSettings, send: Callable[[Detection], bool], source: LiveSource | None = None
     ) -> None:
         """Compiles the kernel and opens the interfaces. `send` takes each detection at once and says whether it
         could."""
@@ -51,15 +53,21 @@ class Sensor:
             memory=settings.memory,
         )
         self._engine.warm_up()
-        self._source = source or open_interfaces(settings.capture)
+        self._recent: RecentBytes | None = None
+        self._recorder: EvidenceRecorder | None = None
+        if settings.evidence:
+            evidence_ring.warm_up()
+            self._recent = RecentBytes(settings.evidence.memory_megabytes, settings.evidence.before_seconds)
+        self._source = source or open_interfaces(settings.capture, self._recent)
+        if settings.evidence and self._recent:
+            self._recorder = EvidenceRecorder(settings.evidence, self._recent, self._source.link)
         self._new_zones: tuple[Zone, ...] | None = None
         self._zones = settings.zones
         self._detections = self._messages_dropped = 0
         self._late = 0.0
         self._numbers: dict[str, int | float] = {}
         self._before = (0.0, 0)
-        self.collector: SensorCollector | None = None
-        """Told the numbers at each heartbeat."""
+        self._interfaces = self._source.interfaces()
 
     def protect(self, zones: tuple[Zone, ...]) -> None:
         """Other zones, from the next tick on; any thread may call it."""
@@ -69,9 +77,41 @@ class Sensor:
         """The numbers of the last heartbeat; any thread may call it."""
         return Statistics.of(self._numbers)
 
+    @property
+    def numbers(self) -> dict[str, int | float]:
+        """The numbers of the last heartbeat; any thread may ask for this and what follows."""
+        return self._numbers
+
+    @property
+    def interfaces(self) -> tuple[InterfaceNumbers, ...]:
+        """The interfaces at the last heartbeat."""
+        return self._interfaces
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """Under way."""
+        return tuple(self._engine.attacks.values())
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        """What is protected."""
+        return self._zones
+
+    @property
+    def tables(self) -> Tables:
+        """The counters; to be read only."""
+        return self._engine.tables
+
+    @property
+    def evidence(self) -> EvidenceStatus | None:
+        """How the recorder does; None where nothing is recorded."""
+        return self._recorder.status if self._recorder else None
+
     def _emit(self, detection: Detection, attack: Attack) -> None:
         if not self._send(detection):
             self._messages_dropped += 1
+        if self._recorder:
+            self._recorder.note(detection)
         if detection.state is State.ONGOING:
             return
         self._detections += detection.state is State.STARTED
@@ -89,6 +129,8 @@ class Sensor:
         now = time.monotonic()
         self._engine.start(int(now * 1e9))
         next_tick, next_heartbeat = now + tick, now
+        if self._recorder:
+            self._recorder.start()
         try:
             while not stop.is_set():
                 self._source.wait(next_tick - time.monotonic())
@@ -103,10 +145,14 @@ class Sensor:
                     next_heartbeat = now + heartbeat
                     self._heartbeat()
         finally:
+            if self._recorder:
+                self._recorder.stop()
             self._source.close()
 
     def _tick(self, now: float, late: float) -> None:
         self._late = max(self._late, late)
+        if self._recent:
+            self._recent.pace(now)
         zones, self._new_zones = self._new_zones, None
         if zones is not None and zones != self._zones:
             self._zones = zones
@@ -133,6 +179,16 @@ class Sensor:
             "tick_late_seconds_max": round(self._late, 4),
         }
         self._before, self._late = (cpu, records), 0.0
-        self._numbers = numbers
-        if self.collector:
-            self.collector.numbers = numbers
+        if self._recent and self._recorder:
+            numbers |= self._evidence_numbers(self._recent, self._recorder.status)
+        self._numbers, self._interfaces = numbers, self._source.interfaces()
+
+    def _evidence_numbers(self, recent: RecentBytes, status: EvidenceStatus) -> dict[str, int | float]:
+        counts: dict[str, int | float] = {
+            f"evidence_{name}_total": status.counts.get(name, 0) for name in ("written", "lost", "skipped", "removed")
+        }
+        return counts | {
+            "evidence_recording": status.recording,
+            "evidence_memory_bytes": recent.used_bytes,
+            "evidence_one_of": recent.one_of,
+        }

@@ -1,6 +1,7 @@
 """What a sensor counts about itself, for Prometheus and for heartbeats."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,36 +26,83 @@ _HELP = {
     "messages_dropped_total": "Detections that the link didn't take",
     "attacks": "Attacks under way",
     "hosts": "Hosts in the table",
+    "evidence_written_total": "Captures of attacks written",
+    "evidence_lost_total": "Captures lost because the disk failed or was full, or the sensor was killed",
+    "evidence_skipped_total": "Attacks not recorded because too many went on at once",
+    "evidence_removed_total": "Captures removed to make room for newer ones",
+    "evidence_recording": "Captures being written",
+    "evidence_memory_bytes": "Recent packets in memory",
+    "evidence_one_of": "Of how many packets one is remembered, when they come too fast to remember all",
+    "process_cpu_seconds_total": "Processor time of the whole process",
+    "process_cpu_share": "Processor time of the whole process for each second, in the last second",
+    "process_cpu_nanoseconds_per_packet": "Processor time of the whole process for each packet, in the last second",
+    "resident_bytes": "Memory of the process",
+    "sampling_one_of": "Of how many packets one is seen",
+    "link_up": "Whether the intake answers",
+    "link_waiting": "Messages that the speaker doesn't have yet",
+    "link_clock_skew_seconds": "How far this machine's clock is ahead of the intake's, to half a second",
+    "link_sent_total": "Messages sent",
+    "link_acknowledged_total": "Messages that the speaker has",
+    "link_refused_total": "Messages that the intake will never take",
+    "link_put_off_total": "Messages that the intake wanted later",
+    "link_coalesced_total": "Updates let go because a newer one replaced them",
+    "link_dropped_total": "Messages given up because the spool was full",
+    "link_connects_total": "Connections made to the intake",
+    "link_spool_errors_total": "Failures of the spool's disk",
     "cpu_seconds_total": "Processor time of the capture thread",
     "cpu_nanoseconds_per_packet": "Processor time of the capture thread for each packet, since the last heartbeat",
     "tick_late_seconds_max": "The longest delay of a look at the counters, since the last heartbeat",
 }
 
 
-class SensorCollector(Collector):
-    """Shows the last numbers; the capture thread is never asked."""
+_INTERFACE_HELP = {
+    "packets_total": "Packets seen on an interface",
+    "bytes_total": "IP bytes seen on an interface",
+    "dropped_total": "Packets of an interface that the kernel dropped",
+    "ring_filled": "The fullest that the packet ring was, since the last heartbeat, as a share",
+    "up": "Whether the interface is there and up",
+}
 
-    def __init__(self) -> None:
-        self.numbers: Numbers = {}
+
+class Board(Protocol):
+    """Who has the numbers; the capture thread is never asked."""
+
+    document: dict[str, Any]
+
+
+class SensorCollector(Collector):
+    """Shows the newest document."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
 
     def collect(self) -> Iterator[Metric]:
         """One family for each number."""
-        for name, value in self.numbers.items():
-            text = _HELP.get(name, name)
-            if name.endswith("_total"):
-                counter = CounterMetricFamily(f"stopbank_sensor_{name.removesuffix('_total')}", text)
-                counter.add_metric([], value)
-                yield counter
-            else:
-                gauge = GaugeMetricFamily(f"stopbank_sensor_{name}", text)
-                gauge.add_metric([], value)
-                yield gauge
+        document = self._board.document
+        numbers: Numbers = document.get("numbers", {})
+        for name, value in numbers.items():
+            yield _family(f"stopbank_sensor_{name}", _HELP.get(name, name), [((), value)], ())
+        lines = document.get("interfaces", [])
+        for name, text in _INTERFACE_HELP.items():
+            values = [((line["name"],), float(line[name])) for line in lines]
+            yield _family(f"stopbank_sensor_interface_{name}", text, values, ("interface",))
 
 
-def serve(address: str, port: int) -> SensorCollector:
+def _family(
+    name: str, text: str, values: Sequence[tuple[tuple[str, ...], float]], labels: tuple[str, ...]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    family: CounterMetricFamily | GaugeMetricFamily
+    if name.endswith("_total"):
+        family = CounterMetricFamily(name.removesuffix("_total"), text, labels=labels)
+    else:
+        family = GaugeMetricFamily(name, text, labels=labels)
+    for label, value in values:
+        family.add_metric(label, value)
+    return family
+
+
+def serve(address: str, port: int, board: Board) -> None:
     """Answers Prometheus at an address, from a thread of its own; raises `OSError` when the port is taken."""
     registry = CollectorRegistry()
-    collector = SensorCollector()
-    registry.register(collector)
+    registry.register(SensorCollector(board))
     start_http_server(port, address, registry)
-    return collector

@@ -10,9 +10,11 @@ import pcapy
 
 from rules.errors import Refused
 from sensors import walk
+from sensors.evidence_ring import RecentBytes, keep_batch
 from sensors.framing import LINK_TYPES
+from sensors.headers import Total
 from sensors.settings import Capturing
-from sensors.source import Fed, Losses
+from sensors.source import Fed, InterfaceNumbers, Losses
 from sensors.tables import Tables
 
 _BATCH = 256
@@ -28,9 +30,10 @@ class LibpcapInterface:
 
     live = True
 
-    def __init__(self, interface: str, settings: Capturing) -> None:
-        """Raises `Refused` when libpcap can't capture there."""
-        self._weight = settings.weight
+    def __init__(self, interface: str, settings: Capturing, recent: RecentBytes | None = None) -> None:
+        """Raises `Refused` when libpcap can't capture there. What comes is kept in `recent` too."""
+        self._name, self._weight, self._recent = interface, settings.weight, recent
+        self._packets = self._bytes = 0
         try:
             self._reader = reader = pcapy.create(interface)
             reader.set_snaplen(settings.snap_bytes)
@@ -45,18 +48,24 @@ class LibpcapInterface:
                 reader.setfilter(settings.filter)
         except (pcapy.PcapError, pcapy.BPFError) as error:
             raise Refused("interfaces", interface, f"libpcap can't capture there: {error}") from None
-        self._link = reader.datalink()
-        if self._link not in LINK_TYPES:
-            raise Refused("interfaces", interface, f"has link type {self._link}, which is not supported")
+        self.link: int | None = reader.datalink()
+        if self.link not in LINK_TYPES:
+            raise Refused("interfaces", interface, f"has link type {self.link}, which is not supported")
         self._pause = settings.ring_megabytes * (1 << 20) / _FASTEST
 
     def feed(self, tables: Tables, until_ns: int) -> Fed:
         """As `Source.feed`."""
+        totals = tables.totals
+        packets, size = int(totals[Total.PACKETS]), int(totals[Total.BYTES])
         for _ in range(_ROUNDS):
             buffer, meta = walk.pcapy_batch(*self._reader.next_batch(_BATCH))
             if not len(meta):
                 break
-            walk.batch(*tables.arrays, buffer, meta, self._link, self._weight, 0, walk.NEVER)
+            walk.batch(*tables.arrays, buffer, meta, self.link, self._weight, 0, walk.NEVER)
+            if self._recent is not None:
+                keep_batch(*self._recent.arrays, tables.prefixes, buffer, meta, self.link)
+        self._packets += int(totals[Total.PACKETS]) - packets
+        self._bytes += int(totals[Total.BYTES]) - size
         return Fed()
 
     def wait(self, seconds: float) -> None:
@@ -67,6 +76,10 @@ class LibpcapInterface:
         """As `Source.losses`."""
         _, dropped, by_interface = self._reader.stats()
         return Losses(dropped=dropped + by_interface)
+
+    def interfaces(self) -> tuple[InterfaceNumbers, ...]:
+        """As `LiveSource.interfaces`; how full libpcap's buffer is isn't told."""
+        return (InterfaceNumbers(self._name, True, self._packets, self._bytes, self.losses().dropped),)
 
     def close(self) -> None:
         """As `Source.close`."""

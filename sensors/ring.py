@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,19 @@ import structlog
 
 from rules.errors import Refused
 from sensors import walk
+from sensors.evidence_ring import RecentBytes, keep_block
 from sensors.framing import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
+from sensors.headers import Total
 from sensors.settings import Capturing
-from sensors.source import Fed, Losses
+from sensors.source import Fed, InterfaceNumbers, Losses
 from sensors.tables import Tables
 
 log = structlog.get_logger("ring")
 
 # linux/if_packet.h, asm-generic/socket.h
 _SOL_PACKET, _ETH_P_ALL, _SO_ATTACH_FILTER = 263, 0x0003, 26
-_ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _VNET_HDR, _FANOUT, _IGNORE_OUTGOING = 1, 5, 6, 10, 15, 18, 23
-_MR_PROMISC, _TPACKET_V3, _FANOUT_HASH, _FANOUT_FLAG_DEFRAG = 1, 2, 0, 0x8000
+_ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _VNET_HDR, _IGNORE_OUTGOING = 1, 5, 6, 10, 15, 23
+_MR_PROMISC, _TPACKET_V3 = 1, 2
 _BLOCK_BYTES = 1 << 18
 _FRAME_BYTES = 1 << 11
 _STATUS, _STATUS_USER = 8, 1
@@ -56,10 +59,12 @@ def link_type(interface: str) -> int:
 class Ring:
     """One interface's ring."""
 
-    def __init__(self, interface: str, settings: Capturing) -> None:
+    def __init__(self, interface: str, settings: Capturing, recent: RecentBytes | None = None) -> None:
         """Raises `Refused` when the interface or the filter is unknown, or packets may not be captured."""
-        self.interface, self._settings = interface, settings
-        self._link = link_type(interface)
+        self.interface, self._settings, self._recent = interface, settings, recent
+        self.link = link_type(interface)
+        self.packets = self.bytes = 0
+        self._fullest = 0
         self._blocks = max(4, settings.ring_megabytes * (1 << 20) // _BLOCK_BYTES)
         self._next = 0
         self._dropped = self._frozen = 0
@@ -94,14 +99,12 @@ class Ring:
         if settings.promiscuous:
             index = socket.if_nametoindex(self.interface)
             option(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8x", index, _MR_PROMISC, 0))
-        if settings.fanout_group is not None:
-            option(_SOL_PACKET, _FANOUT, settings.fanout_group & 0xFFFF | (_FANOUT_HASH | _FANOUT_FLAG_DEFRAG) << 16)
         return memory
 
     def _attach_filter(self) -> None:
         """A classic BPF program that cuts frames to the snap length, and lets only what the filter matches pass."""
         try:
-            program = pcapy.compile(self._link, self._settings.snap_bytes, self._settings.filter or "", 1, 0xFFFFFFFF)
+            program = pcapy.compile(self.link, self._settings.snap_bytes, self._settings.filter or "", 1, 0xFFFFFFFF)
         except (pcapy.BPFError, pcapy.PcapError) as error:
             raise Refused("filter", self._settings.filter or "", f"is no filter libpcap knows: {error}") from None
         steps = program.get_bpf()
@@ -112,18 +115,33 @@ class Ring:
 
     def feed(self, tables: Tables) -> bool:
         """Counts every block that the kernel handed over, at most the whole ring; True when there was one."""
-        found = False
+        totals = tables.totals
+        packets, size = int(totals[Total.PACKETS]), int(totals[Total.BYTES])
+        taken = 0
         for _ in range(self._blocks):
             if not self._status[self._next] & _STATUS_USER:
                 break
-            found = True
+            taken += 1
             walk.ring_block(
-                *tables.arrays, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES, self._link,
+                *tables.arrays, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES, self.link,
                 self._settings.weight, True, self._settings.keep_outgoing,
             )  # fmt: skip
+            if self._recent is not None:
+                keep_block(
+                    *self._recent.arrays, tables.prefixes, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES,
+                    self.link, self._settings.keep_outgoing,
+                )  # fmt: skip
             self._status[self._next] = 0
             self._next = (self._next + 1) % self._blocks
-        return found
+        self.packets += int(totals[Total.PACKETS]) - packets
+        self.bytes += int(totals[Total.BYTES]) - size
+        self._fullest = max(self._fullest, taken)
+        return taken > 0
+
+    def filled(self) -> float:
+        """The most blocks that waited at once, as a share of all, since the last call."""
+        fullest, self._fullest = self._fullest, 0
+        return fullest / self._blocks
 
     def losses(self) -> Losses:
         """What the kernel dropped; the kernel's counters start anew whenever they are read."""
@@ -147,13 +165,14 @@ class Rings:
 
     live = True
 
-    def __init__(self, settings: Capturing) -> None:
-        """Opens every interface; raises `Refused` for the first that can't be."""
-        self._settings = settings
+    def __init__(self, settings: Capturing, recent: RecentBytes | None = None) -> None:
+        """Opens every interface; raises `Refused` for the first that can't be. What comes is kept in `recent` too."""
+        self._settings, self._recent = settings, recent
         self._pause = settings.ring_megabytes * (1 << 20) / _FASTEST
         self._rings: list[Ring] = []
         self._poll = select.poll()
-        self._lost: dict[str, Losses] = {}
+        self._before: dict[str, InterfaceNumbers] = {}
+        self._lost = Losses()
         self._gone: dict[str, float] = {}
         try:
             for interface in settings.interfaces:
@@ -163,7 +182,7 @@ class Rings:
             raise
 
     def _open(self, interface: str) -> None:
-        ring = Ring(interface, self._settings)
+        ring = Ring(interface, self._settings, self._recent)
         self._rings.append(ring)
         self._poll.register(ring.socket, select.POLLIN)
 
@@ -187,7 +206,8 @@ class Rings:
         ring = next(ring for ring in self._rings if ring.socket.fileno() == number)
         error = ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         log.warning("interface is down", interface=ring.interface, error=error)
-        self._lost[ring.interface] = self._sum(ring.losses(), self._lost.get(ring.interface, Losses()))
+        self._before[ring.interface] = replace(self._numbers(ring), is_up=False, filled=0.0)
+        self._lost = self._sum(ring.losses(), self._lost)
         self._poll.unregister(ring.socket)
         self._rings.remove(ring)
         ring.close()
@@ -211,10 +231,32 @@ class Rings:
 
     def losses(self) -> Losses:
         """As `Source.losses`, over all interfaces."""
-        total = Losses()
-        for losses in (*self._lost.values(), *(ring.losses() for ring in self._rings)):
-            total = self._sum(total, losses)
+        total = self._lost
+        for ring in self._rings:
+            total = self._sum(total, ring.losses())
         return total
+
+    @property
+    def link(self) -> int | None:
+        """As `LiveSource.link`."""
+        found = {ring.link for ring in self._rings}
+        return found.pop() if len(found) == 1 else None
+
+    def interfaces(self) -> tuple[InterfaceNumbers, ...]:
+        """As `LiveSource.interfaces`."""
+        found = {ring.interface: self._numbers(ring) for ring in self._rings}
+        return tuple(found.get(name) or self._before[name] for name in self._settings.interfaces)
+
+    def _numbers(self, ring: Ring) -> InterfaceNumbers:
+        before = self._before.get(ring.interface, InterfaceNumbers(ring.interface, True))
+        return InterfaceNumbers(
+            ring.interface,
+            True,
+            before.packets + ring.packets,
+            before.bytes + ring.bytes,
+            before.dropped + ring.losses().dropped,
+            ring.filled(),
+        )
 
     def close(self) -> None:
         """As `Source.close`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from rules.errors import Refused
 from rules.traffic import Vantage
 from rules.zone import Zone
+from sensors.evidence_settings import EvidenceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,6 @@ class Capturing:
     promiscuous: bool = True
     keep_outgoing: bool = False
     """Whether packets that this machine sends are counted too."""
-    fanout_group: int | None = None
-    """Shares an interface's packets with other processes that name the same number, by flow."""
     weight: int = 1
     """How many packets each one stands for, where a switch samples the mirror."""
     with_libpcap: bool = False
@@ -89,7 +88,11 @@ class SensorSettings:
     vantage: Vantage = Vantage.UPSTREAM
     detecting: Detecting = field(default_factory=Detecting)
     memory: Memory = field(default_factory=Memory)
-    heartbeat_seconds: float = 5.0
+    evidence: EvidenceSettings | None = None
+    """None: no evidence is kept."""
+    heartbeat_seconds: float = 1.0
+    status_socket: Path | None = None
+    """Where `stopbank sensor top` asks; None: nowhere."""
     metrics_address: str = "127.0.0.1"
     metrics_port: int | None = None
     """Where Prometheus may ask; None: nowhere."""

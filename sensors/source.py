@@ -34,6 +34,20 @@ class Losses:
     """Times the kernel's ring was full."""
 
 
+@dataclass(frozen=True, slots=True)
+class InterfaceNumbers:
+    """What came through one interface, since the source was opened."""
+
+    name: str
+    is_up: bool
+    packets: int = 0
+    bytes: int = 0
+    """IP bytes."""
+    dropped: int = 0
+    filled: float = 0.0
+    """The most that was waiting at once, as a share of the ring, since the last look."""
+
+
 class Source(Protocol):
     """Something that packets come from."""
 
@@ -52,3 +66,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Lets go of sockets, memory and files."""
+
+
+class LiveSource(Source, Protocol):
+    """A source of packets as they come."""
+
+    @property
+    def link(self) -> int | None:
+        """The link type of all interfaces; None when they differ."""
+
+    def interfaces(self) -> tuple[InterfaceNumbers, ...]:
+        """Numbers of each interface; for the thread that feeds."""

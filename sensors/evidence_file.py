@@ -1,0 +1,148 @@
+"""One capture file of an attack, from its first byte to its checksum.
+
+It is written under a name that begins with a dot, and gets its own name when it is whole and on disk. The description
+(JSON) comes after the capture: who finds a description finds what it describes.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rules.traffic import Detection
+from sensors import files
+from sensors.evidence_ring import Selection
+from sensors.framing import RAW_LINKTYPE
+
+_MAGIC = 0xA1B23C4D
+"""A capture file with nanoseconds (libpcap's pcap-savefile(5)), in this machine's byte order."""
+_LONGEST = 262_144
+UNFINISHED = ".part"
+
+
+@dataclass(slots=True)
+class EvidenceFile:
+    """Raises `OSError` when the disk fails; `discard` then leaves nothing behind."""
+
+    directory: Path
+    attack: str
+    link: int | None
+    """Link type of every packet; None: packets come without their link layer."""
+    packets: int = 0
+    size: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    matching: int = 0
+    """Packets that could have been written."""
+    one_of: int = 1
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    _descriptor: int = -1
+
+    def __post_init__(self) -> None:
+        files.private_directory(self.directory)
+        self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        number = RAW_LINKTYPE if self.link is None else self.link
+        self._write(struct.pack("=IHHiIII", _MAGIC, 2, 4, 0, 0, _LONGEST, number))
+
+    @property
+    def _part(self) -> Path:
+        return self.directory / f".{self.attack}.pcap{UNFINISHED}"
+
+    @property
+    def path(self) -> Path:
+        """Where the capture will be."""
+        return self.directory / f"{self.attack}.pcap"
+
+    def _write(self, content: bytes) -> None:
+        self._digest.update(content)
+        self.size += len(content)
+        view = memoryview(content)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def add(self, selections: Iterable[Selection], most_bytes: int) -> bool:
+        """Append packets; False when the next ones would make the file too large."""
+        for one in selections:
+            self.matching += one.matching
+            if self.size + len(one.content) > most_bytes:
+                return False
+            self._write(one.content)
+            if one.packets:
+                self.first_ns = self.first_ns or one.first_ns
+                self.last_ns = max(self.last_ns, one.last_ns)
+                self.one_of = max(self.one_of, one.one_of)
+            self.packets += one.packets
+        return True
+
+    def finish(self, detection: Detection, *, truncated: bool, interrupted: bool) -> Path:
+        """Make it whole: on disk, under its own name, described. Gives the description's path."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._part.replace(self.path)
+        description = self.path.with_suffix(".json")
+        content = json.dumps(self._describe(detection, truncated, interrupted), indent=2)
+        files.write(description, content.encode() + b"\n")
+        return description
+
+    def _describe(self, detection: Detection, truncated: bool, interrupted: bool) -> dict[str, object]:
+        return {
+            "attack": self.attack,
+            "sensor": detection.sensor,
+            "zone": detection.zone,
+            "target": str(detection.target),
+            "vector": str(detection.vector),
+            "attack_first_seen": detection.first_seen.isoformat(),
+            "file": self.path.name,
+            "sha256": self._digest.hexdigest(),
+            "bytes": self.size,
+            "packets": self.packets,
+            "packets_matching": self.matching,
+            "first_packet": _moment(self.first_ns),
+            "last_packet": _moment(self.last_ns),
+            "truncated": truncated,
+            "interrupted": interrupted,
+            "remembered_one_of": self.one_of,
+            "without_link_layer": self.link is None,
+        }
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        for path in (self._part, self.path):
+            path.unlink(missing_ok=True)
+
+
+def _moment(nanoseconds: int) -> str | None:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat() if nanoseconds else None
+
+
+def sweep(directory: Path) -> int:
+    """Remove what an earlier run left unfinished; how many files."""
+    described = {path.stem for path in directory.glob("*.json")}
+    found = list(directory.glob(f".*{UNFINISHED}"))
+    found += [path for path in directory.glob("*.pcap") if path.stem not in described]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def make_room(directory: Path, total_bytes: int) -> int:
+    """Remove the oldest captures until all together fit; how many went."""
+    sizes = {path: path.stat() for path in directory.glob("*.pcap")}
+    left = sum(status.st_size for status in sizes.values())
+    gone = 0
+    for path in sorted(sizes, key=lambda one: sizes[one].st_mtime_ns):
+        if left <= total_bytes:
+            break
+        left -= sizes[path].st_size
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        gone += 1
+    return gone

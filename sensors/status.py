@@ -1,0 +1,219 @@
+"""What the sensor shows of itself, once a second: for `stopbank sensor top`, Prometheus and `stopbank doctor`.
+
+A thread of its own reads what the capture thread left behind and answers on a socket of this machine. It needs no
+speaker, no intake and no disk, and the capture thread never waits for it.
+"""
+
+import json
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sensors import targets
+from sensors.attack import Attack
+from sensors.link import CLOCK_TOLERANCE_SECONDS, LinkStatus
+from sensors.loop import Sensor
+from sensors.sampling import Sampling
+from sensors.settings import SensorSettings
+from sensors.source import InterfaceNumbers
+
+log = structlog.get_logger("status")
+
+Document = dict[str, Any]
+_PERIOD_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.5
+"""For a reader that doesn't read."""
+_SHOWN_ATTACKS = 200
+
+
+class StatusBoard:
+    """Starts with `start`; `document` is the newest."""
+
+    def __init__(self, settings: SensorSettings, sensor: Sensor, link: Callable[[], LinkStatus | None]) -> None:
+        self._settings, self._sensor, self._link = settings, sensor, link
+        self._sampling = Sampling(settings.capture.weight)
+        self._rates = targets.TargetRates(self._sampling)
+        self._began = time.monotonic()
+        self._before: tuple[float, float, int, dict[str, InterfaceNumbers]] = (self._began, time.process_time(), 0, {})
+        self.document: Document = {}
+        self._ended, self._end = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        os.write(self._end, b"x")
+        self._thread.join(5)
+        os.close(self._end)
+        os.close(self._ended)
+
+    def _run(self) -> None:
+        path = self._settings.status_socket
+        listening = _listen(path) if path else None
+        due = time.monotonic()
+        try:
+            while True:
+                now = time.monotonic()
+                if now >= due:
+                    self.document = self.look(now)
+                    due = max(due + _PERIOD_SECONDS, now)
+                waiting = [self._ended, *([listening.fileno()] if listening else [])]
+                ready, _, _ = select.select(waiting, [], [], max(0.0, due - now))
+                if self._ended in ready:
+                    return
+                if listening and listening.fileno() in ready:
+                    self._answer(listening)
+        finally:
+            if listening and path:
+                listening.close()
+                path.unlink(missing_ok=True)
+
+    def _answer(self, listening: socket.socket) -> None:
+        try:
+            asking, _ = listening.accept()
+            with asking:
+                asking.settimeout(_PATIENCE_SECONDS)
+                asking.sendall(json.dumps(self.document).encode() + b"\n")
+        except OSError as error:
+            log.warning("status not told", why=str(error))
+
+    def look(self, now: float) -> Document:
+        """The document as of now."""
+        sensor, link = self._sensor, self._link()
+        numbers: dict[str, int | float] = dict(sensor.numbers)
+        then, cpu_before, records_before, before = self._before
+        cpu, records = time.process_time(), int(numbers.get("records_total", 0))
+        seconds = max(now - then, 1e-3)
+        numbers |= {
+            "process_cpu_seconds_total": round(cpu, 3),
+            "process_cpu_share": round((cpu - cpu_before) / seconds, 4),
+            "process_cpu_nanoseconds_per_packet": round((cpu - cpu_before) * 1e9 / max(1, records - records_before), 1)
+            if records > records_before
+            else 0.0,
+            "resident_bytes": resident_bytes(),
+            "sampling_one_of": self._sampling.one_of,
+        }
+        if link:
+            numbers |= _link_numbers(link)
+        interfaces = {one.name: one for one in sensor.interfaces}
+        self._before = (now, cpu, records, interfaces)
+        evidence = sensor.evidence
+        return {
+            "at": datetime.now(UTC).isoformat(),
+            "sensor": self._settings.name,
+            "pid": os.getpid(),
+            "uptime_seconds": round(now - self._began, 1),
+            "zones": [zone.name for zone in sensor.zones],
+            "interfaces": [_interface(one, before.get(name, one), seconds) for name, one in interfaces.items()],
+            "targets": self._rates.look(sensor.tables, sensor.zones, now),
+            "attacks": [self._attack(one) for one in sensor.attacks[:_SHOWN_ATTACKS]],
+            "link": _link(link),
+            "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
+            "troubles": [*self._troubles(numbers, interfaces), *([link.trouble] if link and link.trouble else [])],
+            "numbers": numbers,
+        }
+
+    def _attack(self, attack: Attack) -> Document:
+        packets = attack.rate.packets_per_second
+        return {
+            "attack": attack.id,
+            "target": str(attack.target),
+            "zone": attack.zone,
+            "vectors": [str(share.vector) for share in attack.picture.vectors],
+            "severity": round(attack.severity, 2),
+            "packets_per_second": round(packets),
+            "bits_per_second": round(attack.rate.bits_per_second),
+            "interval_percent": _rounded(self._sampling.interval_percent(packets)),
+            "sources": attack.sources,
+        }
+
+    def _troubles(self, numbers: dict[str, int | float], interfaces: dict[str, InterfaceNumbers]) -> list[str]:
+        found = [f"interface {one.name} is down or gone" for one in interfaces.values() if not one.is_up]
+        if not self._sensor.zones:
+            found.append("no zones yet: every destination counts, and there are no limits")
+        seen, outside = numbers.get("packets_total", 0), numbers.get("unprotected_total", 0)
+        if self._sensor.zones and seen > 1_000 and seen == outside:
+            found.append("none of the packets seen goes to a protected address: wrong interface, zones or filter")
+        if self._settings.capture.filter and interfaces and not seen:
+            found.append(f"nothing matches the filter {self._settings.capture.filter!r}")
+        link = self._link()
+        skew = link.clock_skew_seconds if link else None
+        if skew is not None and abs(skew) >= CLOCK_TOLERANCE_SECONDS:
+            found.append(f"this machine's clock is {skew:+.1f} s off the intake's: run chrony here and there")
+        evidence = self._sensor.evidence
+        if evidence and evidence.trouble:
+            found.append(f"evidence: {evidence.trouble}")
+        return found
+
+
+def _listen(path: Path) -> socket.socket | None:
+    """A socket that people of this machine may ask; None, and a line, where there can't be one."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        path.chmod(0o660)
+        listening.listen(8)
+    except OSError as error:
+        listening.close()
+        log.error("no status socket", path=str(path), why=str(error))
+        return None
+    return listening
+
+
+def resident_bytes() -> int:
+    """This process's memory, proc(5)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _interface(now: InterfaceNumbers, before: InterfaceNumbers, seconds: float) -> Document:
+    return {
+        "name": now.name,
+        "up": now.is_up,
+        "packets_per_second": round((now.packets - before.packets) / seconds),
+        "bits_per_second": round((now.bytes - before.bytes) * 8 / seconds),
+        "dropped_per_second": round((now.dropped - before.dropped) / seconds),
+        "packets_total": now.packets,
+        "bytes_total": now.bytes,
+        "dropped_total": now.dropped,
+        "ring_filled": round(now.filled, 4),
+    }
+
+
+def _link(link: LinkStatus | None) -> Document | None:
+    if link is None:
+        return None
+    return {
+        "connected": link.connected,
+        "waiting": link.waiting,
+        "trouble": link.trouble,
+        "counts": link.counts,
+        "clock_skew_seconds": link.clock_skew_seconds,
+    }
+
+
+def _link_numbers(link: LinkStatus) -> dict[str, int | float]:
+    named = ("sent", "acknowledged", "refused", "put_off", "coalesced", "dropped", "connects", "spool_errors")
+    counts: dict[str, int | float] = {f"link_{name}_total": link.counts.get(name, 0) for name in named}
+    return counts | {
+        "link_up": int(link.connected),
+        "link_waiting": link.waiting,
+        "link_clock_skew_seconds": link.clock_skew_seconds or 0.0,
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 1) if math.isfinite(value) else None
