@@ -106,9 +106,8 @@ class Neighbour:
             problems.append(Problem("permitted", "", reason))
         if self.gtsm_hops is not None and self.multihop_ttl is not None:
             problems.append(Problem("gtsm_hops", str(self.gtsm_hops), "does not go with multihop_ttl; choose one"))
-        if self.md5_password is not None and not _is_password(self.md5_password):
-            reason = "must be 1 to 80 printable ASCII characters without space, quotes, backslash, or any of #;{}"
-            problems.append(Problem("md5_password", "(not shown)", reason))
+        if self.md5_password is not None and not is_password(self.md5_password):
+            problems.append(Problem("md5_password", "(not shown)", PASSWORD_REASON))
         return problems
 
     def _number_problems(self) -> list[Problem]:
@@ -142,6 +141,9 @@ class Neighbour:
         return problems
 
 
-def _is_password(given: str) -> bool:
-    """What ExaBGP's configuration can hold inside quotes without escaping."""
+PASSWORD_REASON = "must be 1 to 80 printable ASCII characters without space, quotes, backslash, or any of #;{}"
+
+
+def is_password(given: str) -> bool:
+    """Whether it can be a session's MD5 password: ExaBGP's configuration holds it inside quotes, without escaping."""
     return 1 <= len(given) <= 80 and given.isascii() and given.isprintable() and not set(given) & set(" \"'\\#;{}")

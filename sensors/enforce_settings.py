@@ -8,7 +8,7 @@ from pathlib import Path
 from rules.components import Numeric
 from rules.errors import Problem, Refused
 from rules.match import TCP, Match, Network
-from rules.neighbour import Address, SessionFamily
+from rules.neighbour import PASSWORD_REASON, Address, SessionFamily, is_password
 
 FLOW_FAMILIES = frozenset((SessionFamily.IPV4_FLOW, SessionFamily.IPV6_FLOW))
 
@@ -70,9 +70,8 @@ class EnforceSettings:
                 yield Problem("speakers", str(source.address), f"is of another family than {self.local_address}")
             if not source.families or source.families - FLOW_FAMILIES:
                 yield Problem("speakers", str(source.address), "its families must be ipv4 flow, ipv6 flow or both")
-            password = source.md5_password
-            if password is not None and not (1 <= len(password) <= 80 and password.isascii() and password.isalnum()):
-                yield Problem("md5_password", "(not shown)", "must be 1 to 80 ASCII letters and digits")
+            if source.md5_password is not None and not is_password(source.md5_password):
+                yield Problem("md5_password", "(not shown)", f"of {source.address}: {PASSWORD_REASON}")
         if not self.command or not self.command[0].startswith("/"):
             yield Problem("command", " ".join(self.command), "must start with the absolute path of a program")
         for word in self.command:

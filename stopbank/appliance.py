@@ -18,6 +18,10 @@ log = structlog.get_logger()
 
 PIDFILE = "run.pid"
 EXABGP = "exabgp"
+PARTS = ("intake", "web", "worker", "sensor")
+"""Sections whose process is started anew when they change; nothing is announced or withdrawn by that."""
+FIXED = ("name", "daemon_user")
+"""What the speaker or ExaBGP only take at their start."""
 
 
 def programs(config: configuration.Config, path: Path) -> tuple[Program, ...]:
@@ -73,19 +77,39 @@ def run(config: configuration.Config, path: Path) -> None:
     pidfile = config.paths.state.resolve() / PIDFILE
     pidfile.write_text(str(os.getpid()))
 
-    def reload(supervisor: Supervisor) -> None:
+    try:
+        Supervisor(programs(config, path), Reloading(config, path)).run()
+    finally:
+        pidfile.unlink(missing_ok=True)
+
+
+class Reloading:
+    """What a SIGHUP leads to: the file is read again, and whom it concerns is told or started anew."""
+
+    def __init__(self, config: configuration.Config, path: Path) -> None:
+        self._config, self._path = config, path
+        """As last taken up."""
+
+    def __call__(self, supervisor: Supervisor) -> None:
+        """A file that is bad, or moves what only a restart can move, changes nothing."""
         try:
-            fresh = configuration.load(path)
-            prepare(fresh, path)
+            fresh = configuration.load(self._path)
+            wiring.check(fresh)
+            if fresh.paths != self._config.paths:
+                raise Refused("paths", "", "state and database only change with a restart")
+            prepare(fresh, self._path)
         except (Refused, OSError) as error:
             log.error("not reloaded; the configuration before stays in force", why=str(error))
             return
+        anew = frozenset(name for name in PARTS if getattr(fresh, name) != getattr(self._config, name))
+        supervisor.replace(programs(fresh, self._path), anew)
         # ExaBGP keeps sessions whose configuration didn't change.
         exabgp_told = supervisor.signal(EXABGP, signal.SIGUSR1)
         speaker_told = killswitch.ask(fresh.paths.state, render_request(Reload()), 3.0) is not None
-        log.info("reloaded", exabgp_told=exabgp_told, speaker_told=speaker_told)
-
-    try:
-        Supervisor(programs(config, path), reload).run()
-    finally:
-        pidfile.unlink(missing_ok=True)
+        fixed = [
+            f"speaker.{name}" for name in FIXED if getattr(fresh.speaker, name) != getattr(self._config.speaker, name)
+        ]
+        if fixed:
+            log.warning("changed in the file, and in force only after a restart", settings=fixed)
+        log.info("reloaded", exabgp_told=exabgp_told, speaker_told=speaker_told, started_anew=sorted(anew))
+        self._config = fresh

@@ -26,6 +26,7 @@ app.add_typer(audit.app, name="audit")
 for command in (
     processes.run,
     processes.stop,
+    processes.reload,
     processes.status,
     processes.kill,
     sensors.analyze,
@@ -66,6 +67,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(REFUSED)
+    except OSError as error:
+        warn(f"error: {error.filename or 'system'}: {error.strerror or error}")
+        sys.exit(UNUSABLE)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ def _address(given: Any) -> Address:
     return found
 
 
+def _path(given: Path) -> Path:
+    if not str(given).isprintable():
+        raise ValueError("holds a character that no path of ours may have")
+    if any(len(os.fsencode(part)) > 255 for part in given.parts) or len(os.fsencode(given)) > 4000:
+        raise ValueError("is longer than a path can be")
+    return given
+
+
 Prefixed = Annotated[Network, PlainValidator(_prefix)]
 AnyAddress = Annotated[Address, PlainValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -68,7 +76,7 @@ class Section(BaseModel):
 class Paths(Section):
     """Where things are kept."""
 
-    state: Path = Path("state")
+    state: Annotated[Path, AfterValidator(_path)] = Path("state")
     """The state directory; see docs/design.md for what is in it."""
     database: str | None = None
     """SQLAlchemy URL; default: SQLite in the state directory."""

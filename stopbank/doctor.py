@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 MINIMUM_FREE_BYTES = 500_000_000
 STATUS_AGE_SECONDS = 10.0
+_LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path, unix(7)."""
 _TIME_ERROR = 5
 """adjtimex's answer for a clock that nothing disciplines."""
 _ETHTOOL_GGRO, _ETHTOOL_GTSO, _SIOCETHTOOL = 0x2B, 0x1E, 0x8946
@@ -64,10 +66,20 @@ def examine(config: configuration.Config) -> Iterator[Check]:
     yield _program("nft", "apt install nftables (only for `stopbank enforce`)")
     yield _clock()
     yield from _state_directory(config.paths.state)
-    yield from _database(config.database_url)
+    yield from _settings(config)
+    yield from _database(config)
     for interface in config.sensor.interfaces:
         yield from _interface(interface)
     yield from _neighbours(config)
+
+
+def _settings(config: configuration.Config) -> Iterator[Check]:
+    from stopbank import wiring
+
+    try:
+        wiring.check(config)
+    except Refused as error:
+        yield Check("settings", Verdict.BAD, str(error), "correct the configuration: stopbank config check")
 
 
 def _python() -> Check:
@@ -136,14 +148,27 @@ def _state_directory(path: Path) -> Iterator[Check]:
     good = free >= MINIMUM_FREE_BYTES
     advice = "" if good else "make room: with a full disk no new rule is accepted"
     yield Check("disk", Verdict.GOOD if good else Verdict.BAD, f"{free / 1e9:.1f} GB free", advice)
-    if (path / "kill.json").exists():
-        advice = "nothing new is announced until `stopbank kill normal`"
-        yield Check("kill switch", Verdict.WARNING, (path / "kill.json").read_text().strip()[:200], advice)
+    socket_path = os.fsencode(path.resolve() / "speaker.sock")
+    if len(socket_path) > _LONGEST_SOCKET:
+        advice = f"name a shorter one: {len(socket_path) - _LONGEST_SOCKET} bytes less"
+        yield Check(name, Verdict.BAD, f"{path}: too long for the speaker's socket", advice)
+    yield from _kill_switch(path)
 
 
-def _database(url: str) -> Iterator[Check]:
+def _kill_switch(state: Path) -> Iterator[Check]:
     try:
-        from store.errors import StoreUnavailable
+        thrown = (state / "kill.json").read_text().strip()[:200]
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        thrown = f"can't be read, which counts as freeze: {error}"
+    yield Check("kill switch", Verdict.WARNING, thrown, "nothing new is announced until `stopbank kill normal`")
+
+
+def _database(config: configuration.Config) -> Iterator[Check]:
+    url = config.database_url
+    try:
+        from store.errors import SchemaUnknown, StoreUnavailable
         from store.store import Store
     except ImportError:
         yield Check(
@@ -153,13 +178,17 @@ def _database(url: str) -> Iterator[Check]:
             "install stopbank[controller] on the machine that runs the speaker",
         )
         return
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        yield Check("database", Verdict.GOOD, "will be created")
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.exists():
+        if path.parent.exists() or path.parent == config.paths.state.resolve():
+            yield Check("database", Verdict.GOOD, "will be created")
+        else:
+            yield Check("database", Verdict.BAD, f"{path.parent} does not exist", "correct paths.database")
         return
     try:
         with Store.open(url) as store:
             verdict = store.verify_audit()
-    except StoreUnavailable as error:
+    except (StoreUnavailable, SchemaUnknown, Refused) as error:
         yield Check(
             "database", Verdict.BAD, str(error), "restore a backup (`stopbank restore`), or correct paths.database"
         )
@@ -232,6 +261,8 @@ def _neighbours(config: configuration.Config) -> Iterator[Check]:
 
 def _neighbour(neighbour: Neighbour, own: frozenset[str], sessions: dict[str, str] | None) -> Check:
     label = f"neighbour {neighbour.name}"
+    if not own:
+        return Check(label, Verdict.WARNING, "this machine's addresses are unknown", "apt install iproute2")
     if str(neighbour.local_address) not in own:
         return Check(
             label, Verdict.BAD, f"{neighbour.local_address} is no address of this machine", "correct local_address"
@@ -245,7 +276,11 @@ def _neighbour(neighbour: Neighbour, own: frozenset[str], sessions: dict[str, st
 
 
 def _own_addresses() -> frozenset[str]:
-    done = subprocess.run(["ip", "-json", "address"], capture_output=True, text=True, timeout=5, check=False)
+    """Empty when the machine doesn't tell."""
+    try:
+        done = subprocess.run(["ip", "-json", "address"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
     if done.returncode:
         return frozenset()
     return frozenset(

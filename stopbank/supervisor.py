@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,18 +98,24 @@ class Supervisor:
     def end(self) -> None:
         """Ends the children in reverse order of their start: SIGTERM, then SIGKILL to the whole group."""
         for child in reversed(self._children):
-            process = child.process
-            if process is None:
-                continue
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(child.program.stop_seconds)
-                except subprocess.TimeoutExpired:
-                    log.warning("killed: it did not end in time", program=child.program.name)
-            _kill_group(process.pid)
-            process.wait()
-            child.process = None
+            _end(child)
+
+    def replace(self, programs: Sequence[Program], anew: frozenset[str]) -> None:
+        """Runs these programs from now on: ends those that are not among them, and starts those named in `anew` again.
+
+        Programs are told apart by their names; the others go on as they are.
+        """
+        known = {child.program.name: child for child in self._children}
+        children = [known.pop(one.name) if one.name in known else _Child(one) for one in programs]
+        for child in reversed(tuple(known.values())):
+            log.info("not wanted any more", program=child.program.name)
+            _end(child)
+        for child, program in zip(children, programs, strict=True):
+            child.program = program
+            if program.name in anew:
+                _end(child)
+                child.restart_at, child.delay = 0.0, FIRST_DELAY_SECONDS
+        self._children = children
 
     def _start(self, child: _Child, now: float) -> None:
         program = child.program
@@ -148,6 +154,22 @@ class Supervisor:
         else:
             self._stopping = True
         self._wake.set()
+
+
+def _end(child: _Child) -> None:
+    """SIGTERM, then SIGKILL to the whole group."""
+    process = child.process
+    if process is None:
+        return
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(child.program.stop_seconds)
+        except subprocess.TimeoutExpired:
+            log.warning("killed: it did not end in time", program=child.program.name)
+    _kill_group(process.pid)
+    process.wait()
+    child.process = None
 
 
 def _kill_group(pid: int) -> None:

@@ -1,6 +1,7 @@
 """From the configuration to each folder's own settings. The only place that knows both sides."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from rules.errors import Problem, Refused
 from rules.guard import Limits
 from rules.traffic import Vantage
 from rules.zone import Zone
-from stopbank.config import Config, neighbours
+from stopbank.config import Config, Enforce, neighbours
 
 if TYPE_CHECKING:
     from intake.settings import Settings as IntakeSettings
@@ -24,6 +25,25 @@ def program() -> tuple[str, ...]:
     """How to start this very command line again, with an absolute path: ExaBGP wants one."""
     script = Path(sys.executable).parent / "stopbank"
     return (str(script),) if script.exists() else (sys.executable, "-m", "stopbank.cli")
+
+
+def check(config: Config) -> None:
+    """Makes the settings of every part that is configured, as its process would; raises `Refused` with all problems."""
+    problems: list[Problem] = []
+    parts: list[Callable[[], object]] = []
+    if config.worker.webhook_url or config.worker.syslog:
+        parts.append(lambda: worker(config))
+    if config.enforce != Enforce():
+        parts.append(lambda: enforce(config, (*program(), "enforce", "--hosted")))
+    if config.sensor.interfaces:
+        parts.append(lambda: sensor(config, ()))
+    for part in parts:
+        try:
+            part()
+        except Refused as error:
+            problems += error.problems
+    if problems:
+        raise Refused.all(problems)
 
 
 def limits(config: Config) -> Limits:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from rules.errors import Refused
 from stopbank import config as configuration
@@ -33,8 +32,11 @@ def loaded(path: Path) -> configuration.Config:
 @config_app.command("check")
 def check(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
     """Every problem of the file and its environment overrides, or what it sets up."""
+    from stopbank import wiring
+
     try:
         found = configuration.load(config)
+        wiring.check(found)
     except Refused as error:
         refuse(error, as_json)
     names = [neighbour.name for neighbour in found.neighbours]
@@ -54,10 +56,11 @@ def doctor(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fa
         ]
         show({"ok": all(one.verdict is not Verdict.BAD for one in checks), "checks": document}, True, "")
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
         for one in checks:
             colour = _COLOURS[one.verdict.value]
-            table.add_row(f"[{colour}]{one.verdict.value}[/]", *map(escape, (one.name, one.found, one.advice)))
-        Console().print(table)
+            advice = f"\n{'':9}→ {one.advice}" if one.advice else ""
+            shown = escape(f"{one.name}: {one.found}{advice}")
+            # Never wrapped or cut here: what is copied or searched for must stay in one piece.
+            Console().print(f"[{colour}]{one.verdict.value:8}[/] {shown}", soft_wrap=True, highlight=False)
     if any(one.verdict is Verdict.BAD for one in checks):
         raise typer.Exit(REFUSED)

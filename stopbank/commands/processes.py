@@ -35,6 +35,7 @@ def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     from stopbank.supervisor import running_pid
 
     found = loaded(config)
+    wiring_problems(found)
     if running_pid(found.paths.state / appliance.PIDFILE):
         fail("Stopbank is running already with this state directory", REFUSED)
     try:
@@ -48,6 +49,7 @@ def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
 def stop(
     withdraw: Annotated[bool, typer.Option("--withdraw", help="End all rules and see them gone first")] = False,
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Stops the appliance. Without --withdraw routers keep what graceful restart lets them keep."""
     from stopbank.appliance import PIDFILE
@@ -59,10 +61,43 @@ def stop(
         fail("Stopbank is not running with this state directory", REFUSED)
     if withdraw:
         _withdraw_everything(found)
-    os.kill(pid, signal.SIGTERM)
+    _signal(pid, signal.SIGTERM)
     if not _until(lambda: running_pid(found.paths.state / PIDFILE) is None):
         fail(f"process {pid} has not ended after {STOP_SECONDS:.0f} s", REFUSED)
-    show(None, False, "stopped" + (", everything withdrawn" if withdraw else ""))
+    show({"ok": True, "withdrawn": withdraw}, as_json, "stopped" + (", everything withdrawn" if withdraw else ""))
+
+
+def reload(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
+    """Has the running appliance read its configuration again; a bad one is refused here and changes nothing."""
+    from stopbank.appliance import PIDFILE
+    from stopbank.supervisor import running_pid
+
+    found = loaded(config)
+    wiring_problems(found)
+    pid = running_pid(found.paths.state / PIDFILE)
+    if pid is None:
+        fail("Stopbank is not running with this state directory", REFUSED)
+    _signal(pid, signal.SIGHUP)
+    show({"ok": True, "pid": pid}, as_json, "told to read its configuration again; its log says what it did")
+
+
+def wiring_problems(found: configuration.Config) -> None:
+    """What no process could start with ends the command with exit 2."""
+    from stopbank import wiring
+
+    try:
+        wiring.check(found)
+    except Refused as error:
+        refuse(error, code=2)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        fail(f"process {pid} is another user's: run this as root or as the user Stopbank runs as")
 
 
 def _withdraw_everything(found: configuration.Config) -> None:
@@ -74,10 +109,9 @@ def _withdraw_everything(found: configuration.Config) -> None:
         store.withdraw_many(RuleFilter(), opened.actor(), "stop --withdraw", opened.now())
     local.wake(found.paths.state)
     if not _until(lambda: _announced(found) == 0):
-        fail(
-            f"{_announced(found)} announcements are still out; not stopped. `stopbank kill withdraw-all` forces it",
-            REFUSED,
-        )
+        left = _announced(found)
+        shown = "the speaker does not answer" if left is None else f"{left} announcements are still out"
+        fail(f"{shown}; not stopped. `stopbank kill withdraw-all` forces it", REFUSED)
 
 
 def _announced(found: configuration.Config) -> int | None:
@@ -103,13 +137,15 @@ def _until(claim: Any) -> bool:
 
 def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
     """Sessions, rules, incidents and what is wrong, as the pages show them; exit 1 when something is."""
-    from stopbank import local, opened
+    from stopbank import beside, local, opened
 
     found = loaded(config)
     with opened.store(found) as store:
         page = _overview(found, store)
     page["speaker"] = local.status(found.paths.state)
-    problems = page["problems"]
+    page["enforce"] = beside.enforce(found.paths.state, opened.now())
+    page["sensor"] = beside.sensor(found.paths.state)
+    problems = page["problems"] = [*page["problems"], *(page["enforce"] or {}).get("problems", ())]
     lines = [f"mode {page['mode']}, {page['rules_wanted']} rules wanted"]
     lines += [f"problem: {one}" for one in problems]
     lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
@@ -119,6 +155,7 @@ def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fa
         for one in page["incidents"]
         if one["open"]
     ]
+    lines += beside.lines(page["enforce"], page["sensor"])
     show(page, as_json, "\n".join(lines))
     if problems:
         raise typer.Exit(REFUSED)
@@ -201,7 +238,11 @@ def worker(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
 
 def web(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     """The pages."""
-    from stopbank import wiring
+    from stopbank import opened, wiring
     from webui.serve import run as run_web
 
-    run_web(wiring.web(loaded(config)))
+    found = loaded(config)
+    with opened.store(found):
+        # Its server opens the database itself, once it has forked: here a bad one still ends in a clear line.
+        settings = wiring.web(found)
+    run_web(settings)

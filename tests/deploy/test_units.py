@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command_line import parse_command
 
+from rules.nft_rule import TABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 INSTALLED = "/opt/stopbank/bin/stopbank"
@@ -114,3 +116,8 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *copies], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "stopbank" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr
+
+
+def test_the_enforcer_leaves_no_table_behind_however_it_ended() -> None:
+    (after,) = unit("stopbank-enforce")["ExecStopPost"]
+    assert after == f"-/usr/sbin/nft delete table inet {TABLE}"
