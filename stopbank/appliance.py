@@ -33,7 +33,8 @@ def programs(config: configuration.Config, path: Path) -> tuple[Program, ...]:
     for name, wanted in (
         ("intake", config.intake.enabled),
         ("web", config.web.enabled),
-        ("worker", config.worker.enabled and bool(config.worker.webhook_url or config.worker.syslog)),
+        # Also with nobody to tell: it is what empties the outbox.
+        ("worker", config.worker.enabled),
         ("sensor", bool(config.sensor.interfaces) and (wiring.sensor_directory(config) / "intake.json").exists()),
     ):
         if wanted:

@@ -93,7 +93,7 @@ def worker(config: Config) -> "WorkerSettings":
     webhook = None
     if told.webhook_url and told.webhook_secret:
         webhook = Webhook(told.webhook_url, told.webhook_secret.get_secret_value())
-    return Settings(webhook, Syslog.parse(told.syslog) if told.syslog else None)
+    return Settings(webhook, Syslog.parse(told.syslog) if told.syslog else None, config.paths.state.resolve())
 
 
 def enforce(config: Config, command: tuple[str, ...]) -> "EnforceSettings":

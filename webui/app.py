@@ -110,10 +110,18 @@ def status() -> Response:
 
 @pages.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text of all processes of this machine, from the files they keep in the state directory."""
+    """Prometheus text of the processes that listen on no network, from the files they keep in the state directory."""
     settings, _, _ = current_app.extensions["stopbank"]
-    texts = [path.read_text() for path in sorted(Path(settings.state).glob("*.prom"))]
+    texts = [_metrics_of(path) for path in sorted(Path(settings.state).glob("*.prom"))]
     return Response("".join(texts), mimetype="text/plain; version=0.0.4")
+
+
+def _metrics_of(path: Path) -> str:
+    """One file that can't be read must not take the others along."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        return f"# {path.name} can't be read: {type(error).__name__}\n"
 
 
 @pages.get("/healthz")

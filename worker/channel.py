@@ -91,6 +91,17 @@ class Channel:
         with self._changed:
             return len(self._waiting)
 
+    @property
+    def label(self) -> str:
+        """Its name in metrics."""
+        return self.name.value.removeprefix("to.")
+
+    def oldest_seconds(self, now: datetime) -> float:
+        """How long ago what waits longest happened; 0 when nothing waits."""
+        with self._changed:
+            moments = [copy.notice.at for copy in self._copies.values()]
+        return max(0.0, (now - min(moments)).total_seconds()) if moments else 0.0
+
     def _work(self) -> None:
         while (copy := self._next()) is not None:
             try:

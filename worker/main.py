@@ -16,6 +16,7 @@ import structlog
 from store.errors import StoreUnavailable
 from store.records import OutboxRecord, OutboxState
 from store.store import Store
+from worker import metrics
 from worker.channel import Channel
 from worker.delivery import Delivery
 from worker.notice import ChannelName, copy, original
@@ -66,6 +67,7 @@ class Worker:
         self._seen = -1
         self._looked = float("-inf")
         self._forgot = float("-inf")
+        self._measured = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set."""
@@ -73,6 +75,7 @@ class Worker:
             self._begin(stop)
             while not stop.wait(self._settings.poll_seconds):
                 self._attempt(self._turn)
+                self._measure()
                 if dead := [name.value for name, channel in self.channels.items() if not channel.is_alive]:
                     raise RuntimeError(f"channels died: {', '.join(dead)}")
         finally:
@@ -105,6 +108,17 @@ class Worker:
         if now - self._forgot >= _FORGET_SECONDS:
             self._store.outbox_forget(datetime.now(UTC) - timedelta(seconds=self._settings.keep_seconds))
             self._forgot = now
+
+    def _measure(self) -> None:
+        """A file that can't be written costs the metrics and nothing else."""
+        now = time.monotonic()
+        if self._settings.state is None or now - self._measured < metrics.WRITE_SECONDS:
+            return
+        self._measured = now
+        try:
+            metrics.write(self._settings.state, self.channels.values(), datetime.now(UTC))
+        except OSError as error:
+            log.error("metrics can't be written", why=str(error))
 
     def _recover(self) -> None:
         """What a predecessor held or put off is due now: only so is everything taken in the order of numbers."""

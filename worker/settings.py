@@ -89,6 +89,8 @@ class Settings:
 
     webhook: Webhook | None = None
     syslog: Syslog | None = None
+    state: Path | None = None
+    """Where `worker.prom` is written; nowhere unless given."""
     hostname: str = field(default_factory=socket.gethostname)
     """As it appears in syslog."""
     muted: frozenset[str] = frozenset({"rule.extended"})

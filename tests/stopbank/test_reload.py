@@ -12,7 +12,12 @@ from stopbank import appliance, config
 from stopbank.supervisor import Program, Supervisor
 
 NAMES = ("exabgp", "intake", "web", "worker")
-RECORD = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+RECORD = """
+import os, signal, sys, time
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+time.sleep(600)
+"""
 
 
 class Recorded(Supervisor):
@@ -61,7 +66,7 @@ def test_only_what_a_changed_section_concerns_starts_anew(tmp_path: Path, monkey
         write(path, state, worker='syslog = "udp://127.0.0.1:515"', web="enabled = false")
         reload(supervisor)
         assert not supervisor.signal("web", 0) and supervisor.signal("intake", 0)
-        write(path, state)
+        write(path, state, worker="enabled = false")
         reload(supervisor)
         supervisor.settle(lambda: supervisor.starts("web") == 2)
         assert not supervisor.signal("worker", 0)

@@ -137,3 +137,12 @@ def test_metrics_of_all_processes_are_served_together(client: FlaskClient, tmp_p
 
 def test_a_page_that_is_not_there_is_a_plain_404(client: FlaskClient) -> None:
     assert client.get("/etc/passwd").status_code == 404
+
+
+def test_the_metrics_of_all_who_listen_nowhere_are_served_together(client: FlaskClient, tmp_path: Path) -> None:
+    (tmp_path / "speaker.prom").write_text("stopbank_database_up 1.0\n")
+    (tmp_path / "worker.prom").write_text("stopbank_deliveries_waiting 0.0\n")
+    (tmp_path / "broken.prom").write_bytes(b"\xff")
+    text = client.get("/metrics").get_data(as_text=True)
+    assert "stopbank_database_up 1.0\n" in text and "stopbank_deliveries_waiting 0.0\n" in text
+    assert "# broken.prom can't be read" in text

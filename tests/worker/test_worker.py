@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from receivers import HttpReceiver, StreamReceiver, free_port, until
 
 from store.database import Concern
 from store.errors import StoreUnavailable
 from store.records import OutboxRecord, OutboxState
 from store.store import Store
+from worker import metrics
 from worker.main import Worker, run
 from worker.notice import ChannelName
 from worker.settings import Settings, Syslog, Transport, Webhook
@@ -283,3 +285,42 @@ def test_an_idle_worker_looks_and_does_not_write(tmp_path: Path) -> None:
         takes, looks = store.takes, store.looks
         until(lambda: store.looks > looks + 30)
         assert store.takes == takes
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+
+
+def numbers(state: Path) -> dict[str, float]:
+    """The samples of `worker.prom`, named as Prometheus names them."""
+    path = state / metrics.FILE
+    families = text_string_to_metric_families(path.read_text()) if path.exists() else ()
+    return {
+        f"{sample.name} {' '.join(sample.labels.values())}".strip(): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_metrics_tell_what_arrived_and_what_waits(
+    store: Store, web: HttpReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.0)
+    web.start()
+    dead_port = free_port()
+    with running(replace(settings(web, dead_port), state=tmp_path), store):
+        tell(store, range(3))
+        until(lambda: numbers(tmp_path).get("stopbank_deliveries_total webhook") == 6)
+        until(lambda: numbers(tmp_path)["stopbank_delivery_failures_total syslog"] >= 1)
+        until(lambda: numbers(tmp_path)["stopbank_deliveries_waiting syslog"] == 6)
+        found = numbers(tmp_path)
+    assert found["stopbank_deliveries_waiting webhook"] == found["stopbank_delivery_oldest_seconds webhook"] == 0
+    assert 0 < found["stopbank_delivery_oldest_seconds syslog"] < 60
+    assert abs(found["stopbank_worker_written_timestamp_seconds"] - datetime.now(UTC).timestamp()) < 60
+
+
+def test_metrics_that_cannot_be_written_cost_nothing_else(store: Store, web: HttpReceiver, tmp_path: Path) -> None:
+    web.start()
+    with running(replace(settings(web), state=tmp_path / "absent"), store):
+        tell(store, range(2))
+        until(lambda: open_messages(store) == 0)
+    assert in_order(stories(web.accepted), range(2))
