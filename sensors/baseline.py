@@ -26,14 +26,14 @@ LIMITS = NDArray[np.float32]
 ROWS = NDArray[np.int64]
 FLAGS = NDArray[np.bool_]
 
-OBSERVED_SECONDS = 10.0
-"""The unit of age, and how often `observe` is meant to be called."""
+ZONES_SECONDS = 60.0
+"""How often zones are learned from; the targets of one may come in parts, each within that time."""
 _FIRST_OCTAVES = 4.0
 """A target seen for the n-th time may move by this over n, but by one at most, until the usual step is greater, after
 four days; less would not find a heavy tail's quantile in a day."""
 _TYPICAL_SHARE = 0.05
 """The part of a zone's targets that lies above what is typical."""
-_TYPICAL_STEP = STEPS // 8
+_TYPICAL_STEP = STEPS // 16
 _GOLDEN = 0.6180339887498949
 """Its multiples modulo 1 spread evenly: steps smaller than a level are taken each so many times, without chance."""
 
@@ -68,7 +68,7 @@ class Baseline:
         self._floors = np.array([floors[name] for name in self.classes], np.float32)
         self._lowest = level_of(self._floors / self.settings.factor)
         self._adoptable = np.array([Metric(name) in ADOPTABLE for name in self.classes])
-        self._all, self._keys, self._turn = len(names), keys, 0
+        self._all, self._keys = len(names), keys
         self._told = _told(self.settings)
         self._owners = np.zeros((len(keys), 2), np.int64)
         self._levels: LEVELS = np.zeros((len(keys), len(self.classes)), np.uint16)
@@ -86,17 +86,24 @@ class Baseline:
         self.rhythm = Rhythm(zones, len(self.classes))
         self.typical: LEVELS = np.tile(self._lowest, (zones, 1))
         """Zone by class: what few of its targets exceed."""
-        self.typical_count: NDArray[np.int64] = np.zeros(zones, np.int64)
+        self.typical_count: FLOATS = np.zeros(zones)
         """How many known targets say so."""
+        self._begin(0.0)
 
     @property
     def nbytes(self) -> int:
         """The memory for targets with a row; `kept` has its own."""
         return sum(array.nbytes for array in (self._levels, self._ages, self._met, self._owners))
 
+    def least(self) -> FLOATS:
+        """For each measure, the rate per second below which no learned limit lies; infinite where nothing is learned.
+        Good for screening: treat it as one more limit."""
+        out = np.full(self._all, np.inf)
+        out[self._measures] = self._floors
+        return out
+
     def floors(self) -> tuple[float, float]:
-        """Packets (or flows, or requests) and bits per second below which nothing is ever judged; infinite where no
-        such class is learned."""
+        """The same in two numbers, which screen far worse: packets (or flows, or requests) and bits per second."""
         bits = np.array([Metric(name) in BITS for name in self.classes], bool)
         return float(self._floors[~bits].min(initial=np.inf)), float(self._floors[bits].min(initial=np.inf))
 
@@ -109,74 +116,87 @@ class Baseline:
         )  # fmt: skip
         return out
 
-    def observe(self, rows: ROWS, rates: FLOATS, zones: ROWS, frozen: FLAGS, seconds: float, when: datetime) -> None:
-        """Learns from the mean rates (row by column, per second) of the last `seconds`. Rows are different from each
-        other; `frozen`: an incident is open on the target."""
-        if not len(rows) or seconds <= 0:
+    def observe(
+        self, rows: ROWS, rates: FLOATS, zones: ROWS, frozen: FLAGS, seconds: float | FLOATS, when: datetime
+    ) -> None:
+        """Learns from the mean rates (row by column, per second) of the last `seconds`, one number or one for each
+        row. Rows are different from each other, and may be a part of all; `frozen`: an incident is open."""
+        self._zones_turn(when)
+        if not len(rows):
             return
         self._meet(rows[~self._met[rows]])
         rows, zones = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(zones, np.int64)
         rates, frozen = np.ascontiguousarray(rates, np.float64), np.ascontiguousarray(frozen, bool)
-        self._next_step(seconds)
-        zone_count = len(self._static)
-        sums, known, exceeding = np.zeros(zone_count), np.zeros(zone_count, np.int64), np.zeros(zone_count, np.int64)
+        spans = np.ascontiguousarray(np.broadcast_to(np.asarray(seconds, np.float64), len(rows)))
         outcome, shape = np.zeros(len(rows), np.uint8), self.rhythm.shape(when)
+        # Visits ten seconds apart get numbers that spread evenly.
+        self._told[kernel.DITHER] = when.timestamp() / kernel.UNIT_SECONDS * _GOLDEN % 1
+        self._kernel(rows, rates, zones, frozen, spans, outcome, shape)
+        self._adopt(rows, rates, shape[zones], outcome, spans)
+
+    def _kernel(
+        self,
+        rows: ROWS,
+        rates: FLOATS,
+        zones: ROWS,
+        frozen: FLAGS,
+        seconds: FLOATS,
+        outcome: NDArray[np.uint8],
+        shape: LIMITS,
+    ) -> None:
         kernel.learn(
-            rows, rates, zones, frozen, self._terms, self._weights, np.zeros(len(self.classes)), outcome,
+            rows, rates, zones, frozen, seconds, self._terms, self._weights, np.zeros(len(self.classes)), outcome,
             self._levels, self._ages, self._lowest, self._adoptable, self._static, self._wanted, VALUES, self._floors,
-            self.typical, self._has_typical(), shape, self._told, self._turn, sums, known, exceeding,
+            self.typical, self._has_typical(), shape, self._told, self._sums_since, self._known_since,
+            self._exceeding_since,
         )  # fmt: skip
-        self._adopt(rows, rates, shape[zones], outcome, seconds)
-        self._learn_zones(sums, known, exceeding, when)
 
     def _has_typical(self) -> FLAGS:
         has: FLAGS = self.typical_count >= self.settings.typical_targets
         return has
 
-    def _next_step(self, seconds: float) -> None:
-        told, units = self.settings, seconds / OBSERVED_SECONDS
-        self._told[kernel.DITHER] = (self._told[kernel.DITHER] + _GOLDEN) % 1
-        # So that a target which is always above its level grows by one octave in that time, and no faster.
-        self._told[kernel.STEP] = STEPS * seconds / told.doubling_seconds / told.quantile
-        self._told[kernel.FIRST] = STEPS * _FIRST_OCTAVES * units
-        self._told[kernel.UNITS] = units
-        # One class of the zones each time, since zones change slowly.
-        self._turn = (self._turn + 1) % len(self.classes)
-
-    def _adopt(self, rows: ROWS, rates: FLOATS, shape: LIMITS, outcome: NDArray[np.uint8], seconds: float) -> None:
+    def _adopt(self, rows: ROWS, rates: FLOATS, shape: LIMITS, outcome: NDArray[np.uint8], seconds: FLOATS) -> None:
         self.waiting.forget(rows[outcome & kernel.WRONG != 0])
-        self.waiting.below(rows[outcome == kernel.CALM], seconds)
+        calm = outcome == kernel.CALM
+        self.waiting.below(rows[calm], seconds[calm])
         # Frozen in the pause of an attack, a target is neither above its limits nor at peace.
         above = np.flatnonzero(outcome == kernel.ABOVE)
         if not len(above):
             return
         usual = (rates[above] @ self._sums) / shape[above]
-        ready, normal = self.waiting.over(rows[above], usual, seconds)
+        ready, normal = self.waiting.over(rows[above], usual, seconds[above])
         adopted = np.where(self._adoptable, level_of(normal), 0)
         self._levels[ready] = np.maximum(self._levels[ready], adopted).astype(np.uint16)
         # Its own level counts from now on, however young it is.
-        enough = int(self.settings.grown_after_seconds / OBSERVED_SECONDS) + 1
+        enough = int(self.settings.grown_after_seconds / kernel.UNIT_SECONDS) + 1
         self._ages[ready] = np.maximum(self._ages[ready], min(enough, kernel.OLDEST))
 
-    def _learn_zones(
-        self, sums: FLOATS, known: NDArray[np.int64], exceeding: NDArray[np.int64], when: datetime
-    ) -> None:
-        kind, self.typical_count = self._turn, known
-        self.rhythm.learn(kind, sums, when)
-        more = exceeding > _TYPICAL_SHARE * known
-        moved = self.typical[:, kind] + np.where(more, _TYPICAL_STEP, -_TYPICAL_STEP)
-        self.typical[:, kind] = np.clip(moved, self._lowest[kind], kernel.OLDEST).astype(np.uint16)
+    def _zones_turn(self, when: datetime) -> None:
+        """Each minute, what all targets of the zones got since the last one."""
+        now = when.timestamp()
+        elapsed = now - self._since
+        if 0 <= elapsed < ZONES_SECONDS:
+            return
+        # A clock that was set, or a sensor that slept, says nothing of rates.
+        if 0 < elapsed < 10 * ZONES_SECONDS:
+            self.rhythm.learn(self._sums_since / elapsed, when)
+            self.typical_count = self._known_since / elapsed
+            more = self._exceeding_since > _TYPICAL_SHARE * self._known_since[:, None]
+            moved = self.typical + np.where(more, _TYPICAL_STEP, -_TYPICAL_STEP)
+            self.typical = np.clip(moved, self._lowest, kernel.OLDEST).astype(np.uint16)
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        zones, classes = len(self._static), len(self.classes)
+        self._since, self._known_since = now, np.zeros(zones)
+        self._sums_since, self._exceeding_since = np.zeros((zones, classes)), np.zeros((zones, classes))
 
     def warm_up(self) -> None:
         """Compiles the kernel, or loads it, so that no observation waits for it."""
         nobody, moment = np.zeros(0, np.int64), datetime.fromtimestamp(0, UTC)
         self.limits(nobody, nobody, moment)
-        kernel.learn(
-            nobody, np.zeros((0, len(self._sums))), nobody, np.zeros(0, bool), self._terms, self._weights,
-            np.zeros(len(self.classes)), np.zeros(0, np.uint8), self._levels, self._ages, self._lowest,
-            self._adoptable, self._static, self._wanted, VALUES, self._floors, self.typical, self._has_typical(),
-            self.rhythm.shape(moment), self._told, 0, np.zeros(1), nobody, nobody,
-        )  # fmt: skip
+        rates, shape = np.zeros((0, len(self._sums))), self.rhythm.shape(moment)
+        self._kernel(nobody, rates, nobody, np.zeros(0, bool), np.zeros(0), np.zeros(0, np.uint8), shape)
 
     def forget(self, rows: ROWS) -> None:
         """These rows belong to other targets now; what was learned of the old ones is kept for their return."""
@@ -214,11 +234,14 @@ class Baseline:
 
 
 def _told(settings: Learning) -> FLOATS:
-    """What the kernel must know; steps are set with each observation."""
+    """What the kernel must know; the dither is set with each observation."""
     told = np.zeros(kernel.TOLD)
     told[kernel.FACTOR], told[kernel.YOUNG], told[kernel.QUANTILE] = (
         settings.factor, settings.young_factor, settings.quantile,
     )  # fmt: skip
-    told[kernel.JUDGED] = settings.judged_after_seconds / OBSERVED_SECONDS
-    told[kernel.GROWN] = settings.grown_after_seconds / OBSERVED_SECONDS
+    # So that a target which is always above its level grows by one octave in that time, and no faster.
+    told[kernel.STEP] = STEPS * kernel.UNIT_SECONDS / settings.doubling_seconds / settings.quantile
+    told[kernel.FIRST] = STEPS * _FIRST_OCTAVES
+    told[kernel.JUDGED] = settings.judged_after_seconds / kernel.UNIT_SECONDS
+    told[kernel.GROWN] = settings.grown_after_seconds / kernel.UNIT_SECONDS
     return told

@@ -36,31 +36,33 @@ class Waiting:
         if len(self._rows):
             self._keep(~np.isin(self._rows, rows))
 
-    def over(self, rows: ROWS, rates: FLOATS, seconds: float) -> tuple[ROWS, NDArray[np.float64]]:
-        """Takes one observation of targets above their limits (rates as in busy hours): those whose time has come,
-        and what is normal for them now, by class."""
+    def over(self, rows: ROWS, rates: FLOATS, seconds: FLOATS) -> tuple[ROWS, NDArray[np.float64]]:
+        """Takes one observation of targets above their limits (rates as in busy hours, and for how long): those whose
+        time has come, and what is normal for them now, by class."""
         fresh = rows[~np.isin(rows, self._rows)][: max(0, ROOM - len(self._rows))]
         self._rows = np.concatenate((self._rows, fresh))
         self._held = np.concatenate((self._held, np.zeros(len(fresh))))
         self._candidates = np.concatenate((self._candidates, rates[np.isin(rows, fresh)]))
         order = np.argsort(rows)
         known = np.isin(self._rows, rows)
-        now = rates[order[np.searchsorted(rows, self._rows[known], sorter=order)]]
+        places = order[np.searchsorted(rows, self._rows[known], sorter=order)]
+        now = rates[places]
         candidates = self._candidates[known]
         # Nothing at all has no logarithm to follow.
         up = np.maximum(candidates, 1e-3) * 2**_UP
         self._candidates[known] = np.where(now > candidates, np.minimum(up, now), candidates * 2**-_DOWN)
-        self._held[known] += seconds
+        self._held[known] += seconds[places]
         done = self._held >= self._patience
         ready = self._rows[done], self._candidates[done]
         self._keep(~done)
         return ready
 
-    def below(self, rows: ROWS, seconds: float) -> None:
+    def below(self, rows: ROWS, seconds: FLOATS) -> None:
         """These targets were below their limits: what they waited fades as it grew, so that quiet nights only
         lengthen the wait."""
         if len(self._rows):
-            self._held[np.isin(self._rows, rows)] -= seconds
+            _, mine, theirs = np.intersect1d(self._rows, rows, return_indices=True)
+            self._held[mine] -= seconds[theirs]
             self._keep(self._held >= 0)
 
     def _keep(self, which: NDArray[np.bool_]) -> None:

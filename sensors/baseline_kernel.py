@@ -10,10 +10,11 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 
-FACTOR, YOUNG, JUDGED, GROWN, QUANTILE, STEP, FIRST, UNITS, DITHER = range(9)
-"""Places in `told`: factor, young factor, ages in observations, quantile, usual and first step in levels, how many
-observations this one is worth, what is added before a step loses its fraction."""
-TOLD = 9
+FACTOR, YOUNG, JUDGED, GROWN, QUANTILE, STEP, FIRST, DITHER = range(8)
+"""Places in `told`: factor, young factor, ages in units of ten seconds, quantile, usual and first step in levels for
+one unit, what is added before a step loses its fraction."""
+TOLD = 8
+UNIT_SECONDS = 10.0
 CALM, ABOVE, WRONG = 1, 2, 4
 """What came of a target: it was learned from; above a learned limit; above a static one, or by what nobody sends
 in earnest."""
@@ -54,11 +55,11 @@ def limits_of(rows, zones, measures, out, levels, ages, met, wanted, values, flo
 
 
 @kernel
-def learn(rows, rates, zones, frozen, terms, weights, found, outcome,
+def learn(rows, rates, zones, frozen, seconds, terms, weights, found, outcome,
           levels, ages, lowest, adoptable, static, wanted, values, floors, typical, has_typical, shape, told,
-          turn, sums, known, exceeding):  # fmt: skip
-    """Takes one observation of every target: moves levels and ages where it was calm, writes `outcome`, and adds what
-    the zones need for class `turn`: usual rates, targets known for long enough, and those above the typical."""
+          sums, known, exceeding):  # fmt: skip
+    """Takes one observation of each target: moves levels and ages where it was calm, writes `outcome`, and adds what
+    the zones need, by class and times seconds: usual rates, targets known for long enough, those above the typical."""
     classes = levels.shape[1]
     for number in range(len(rows)):
         row, zone = rows[number], zones[number]
@@ -79,19 +80,25 @@ def learn(rows, rates, zones, frozen, terms, weights, found, outcome,
         if what == 0 and not frozen[number]:
             what = CALM
         outcome[number] = what
-        usual = values[np.int64(levels[row, turn])] * shape[zone, turn]
-        sums[zone] += found[turn] if what == CALM else min(found[turn], usual)
+        for kind in range(classes):
+            # An attacked target counts with what it would usually get.
+            usual = found[kind]
+            if what != CALM:
+                usual = min(usual, values[np.int64(levels[row, kind])] * shape[zone, kind])
+            sums[zone, kind] += usual * seconds[number]
         if age >= told[JUDGED]:
-            known[zone] += 1
-            exceeding[zone] += levels[row, turn] > typical[zone, turn]
+            known[zone] += seconds[number]
+            for kind in range(classes):
+                if levels[row, kind] > typical[zone, kind]:
+                    exceeding[zone, kind] += seconds[number]
         if what == CALM:
-            _move(row, age, found, levels, ages, lowest, values, shape, zone, told)
+            _move(row, age, seconds[number] / UNIT_SECONDS, found, levels, ages, lowest, values, shape, zone, told)
 
 
 @inlined
-def _move(row, age, found, levels, ages, lowest, values, shape, zone, told):
+def _move(row, age, units, found, levels, ages, lowest, values, shape, zone, told):
     """One step of each class towards the quantile, and of the age."""
-    step = max(told[STEP], min(told[FIRST] / (1.0 + age), LARGEST_STEP))
+    step = min(units * max(told[STEP], told[FIRST] / (1.0 + age)), LARGEST_STEP)
     up = np.int64(step * told[QUANTILE] + told[DITHER])
     down = np.int64(step * (1.0 - told[QUANTILE]) + told[DITHER])
     for kind in range(levels.shape[1]):
@@ -99,4 +106,4 @@ def _move(row, age, found, levels, ages, lowest, values, shape, zone, told):
         moved = level + up if found[kind] > values[level] * shape[zone, kind] else level - down
         # A level below the floor's would change no limit, and would have to grow first when the target does.
         levels[row, kind] = min(max(moved, np.int64(lowest[kind])), OLDEST)
-    ages[row] = min(age + np.int64(told[UNITS] + told[DITHER]), OLDEST)
+    ages[row] = min(age + np.int64(units + told[DITHER]), OLDEST)

@@ -5,7 +5,6 @@ only so far, and an hour never seen lowers them not at all. Hours are UTC. Pure.
 """
 
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ HOURS = 168
 """In a week, from Monday 0:00 UTC."""
 LEAST = 0.25
 """No hour counts as less of the busy ones."""
-_MEMORY = 72
+_MEMORY = 240
 """Samples after which an hour's old ones fade: four weeks of those that an hour gets."""
-_KNOWN = 3
+_KNOWN = 10
 """Samples that an hour needs."""
 _BUSY = 0.9
 """Which of the known hours, in ascending order, counts as busy: one hour of attack must not make the others quiet."""
@@ -34,14 +33,14 @@ class Rhythm:
         self._hour = -1
         self._shape: LOGS = np.ones((zones, classes), np.float32)
 
-    def learn(self, kind: int, sums: NDArray[Any], when: datetime) -> None:
-        """Takes the zones' rates of one class, per second."""
+    def learn(self, sums: NDArray[np.float64], when: datetime) -> None:
+        """Takes the zones' rates by class, per second, over the last minute."""
         hour = hour_of(when)
-        samples = self.samples[:, hour, kind]
+        samples = self.samples[:, hour]
         found = np.log2(1 + sums).astype(np.float32)
         pull = 1 / (1 + samples.astype(np.float32))
-        self.logs[:, hour, kind] += (found - self.logs[:, hour, kind]) * pull
-        self.samples[:, hour, kind] = np.minimum(samples + 1, _MEMORY)
+        self.logs[:, hour] += (found - self.logs[:, hour]) * pull
+        self.samples[:, hour] = np.minimum(samples + 1, _MEMORY)
 
     def shape(self, when: datetime) -> LOGS:
         """Zone by class: the share of the busy hours' rate that is usual now, from `LEAST` to 1."""

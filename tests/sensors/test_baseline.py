@@ -274,10 +274,10 @@ def test_few_wait_at_once() -> None:
     waiting = Waiting(1, DAY)
     rows = np.arange(10_000)
     for _ in range(3):
-        waiting.over(rows, np.ones((10_000, 1)), 10)
+        waiting.over(rows, np.ones((10_000, 1)), np.full(10_000, 10.0))
     assert len(waiting) == 4096
     waiting.forget(rows[:5_000])
-    waiting.over(rows, np.ones((10_000, 1)), 10)
+    waiting.over(rows, np.ones((10_000, 1)), np.full(10_000, 10.0))
     assert len(waiting) == 4096
 
 
@@ -296,7 +296,7 @@ def test_the_night_lowers_a_limit_and_the_evening_does_not() -> None:
 def test_an_hour_is_worth_a_quarter_to_all_of_the_busy_ones(seen: list[tuple[int, float]], hour: int) -> None:
     rhythm = Rhythm(2, 1)
     for number, total in seen:
-        rhythm.learn(0, np.array([total, 0.0]), MONDAY + timedelta(hours=number))
+        rhythm.learn(np.array([[total], [0.0]]), MONDAY + timedelta(hours=number))
     shape = rhythm.shape(MONDAY + timedelta(hours=hour))
     assert ((shape >= LEAST) & (shape <= 1)).all()
 
@@ -304,16 +304,16 @@ def test_an_hour_is_worth_a_quarter_to_all_of_the_busy_ones(seen: list[tuple[int
 def test_one_hour_of_attack_does_not_make_the_others_quiet() -> None:
     rhythm = Rhythm(1, 1)
     for hour in range(168):
-        for _ in range(4):
-            rhythm.learn(0, np.array([1e6 if hour == 50 else 1e3]), MONDAY + timedelta(hours=hour))
+        for _ in range(12):
+            rhythm.learn(np.array([[1e6 if hour == 50 else 1e3]]), MONDAY + timedelta(hours=hour))
     assert rhythm.shape(MONDAY)[0, 0] == pytest.approx(1)
 
 
 def test_hours_are_counted_in_utc() -> None:
     rhythm = Rhythm(1, 1)
     for hour in range(168):
-        for _ in range(4):
-            rhythm.learn(0, np.array([10.0 if hour % 24 in (3, 4, 5) else 1e6]), MONDAY + timedelta(hours=hour))
+        for _ in range(12):
+            rhythm.learn(np.array([[10.0 if hour % 24 in (3, 4, 5) else 1e6]]), MONDAY + timedelta(hours=hour))
     night = MONDAY.replace(hour=4)
     assert rhythm.shape(night)[0, 0] < 1
     assert rhythm.shape(night.astimezone(None))[0, 0] < 1
