@@ -144,9 +144,10 @@ class Registry:
         return issued
 
     def revoke(self, name: str, now: datetime) -> None:
-        """Revoke a sensor's certificates and forget it; open tokens for it are void."""
+        """Revoke a sensor's certificates and forget it; open tokens for it are void, also before it has enrolled."""
         with files.locked(self._directory):
-            self._sensor(name)
+            if not any(one.sensor == name for one in self.tokens()):
+                self._sensor(name)
             self._revoke(name, now)
             self._write("sensors", [one for one in self.sensors() if one.name != name], _sensor_to_json)
             self._write("tokens", [one for one in self.tokens() if one.sensor != name], _token_to_json)

@@ -3,6 +3,7 @@
 Imports nothing that compiles before it is known where compiled code is kept.
 """
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from rules.errors import Refused
 from sensors.settings import SensorSettings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def run(
     from sensors.metrics import serve
     from sensors.status import StatusBoard
 
+    _take_place(settings)
     stop = stop or threading.Event()
     sensors: list[Sensor] = []
 
@@ -57,6 +60,22 @@ def run(
         board.stop()
         if link:
             link.stop()
+
+
+def _take_place(settings: SensorSettings) -> None:
+    """Processors and priority; raises `Refused` when this process may not have them."""
+    if settings.cpus:
+        try:
+            os.sched_setaffinity(0, settings.cpus)
+        except OSError:
+            there = " ".join(map(str, sorted(os.sched_getaffinity(0))))
+            raise Refused("sensor.cpus", list(settings.cpus), f"this process may use {there}") from None
+    if settings.nice is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, settings.nice)
+        except OSError:
+            reason = "needs CAP_SYS_NICE; use Nice= in the systemd unit, or a value above the present one"
+            raise Refused("sensor.nice", settings.nice, reason) from None
 
 
 def use_kernel_cache(directory: Path | None) -> None:

@@ -18,6 +18,7 @@ from sensors.evidence_ring import RecentBytes
 from sensors.headers import Total
 from sensors.pcaplive import LibpcapInterface
 from sensors.ring import Rings
+from sensors.sampling import Sampling
 from sensors.settings import Capturing, SensorSettings
 from sensors.source import InterfaceNumbers, LiveSource
 from sensors.tables import Tables
@@ -44,14 +45,10 @@ class Sensor:
         """Compiles the kernel and opens the interfaces. `send` takes each detection at once and says whether it
         could."""
         self._settings, self._send = settings, send
-        self._engine = Engine(
-            settings.zones,
-            self._emit,
-            sensor=settings.name,
-            vantage=settings.vantage,
-            detecting=settings.detecting,
-            memory=settings.memory,
-        )
+        self._sampling = Sampling(settings.capture.weight, settings.capture.least_sampled)
+        self._detecting = self._sampling.detecting(settings.detecting, self._sampling.zones(settings.zones))
+        self._muted_until = 0.0
+        self._engine = self._make_engine(self._sampling.zones(settings.zones))
         self._engine.warm_up()
         self._recent: RecentBytes | None = None
         self._recorder: EvidenceRecorder | None = None
@@ -68,6 +65,17 @@ class Sensor:
         self._numbers: dict[str, int | float] = {}
         self._before = (0.0, 0)
         self._interfaces = self._source.interfaces()
+
+    def _make_engine(self, zones: tuple[Zone, ...]) -> Engine:
+        settings = self._settings
+        return Engine(
+            self._sampling.muted(zones) if self._sampling.one_of > 1 else zones,
+            self._emit,
+            sensor=settings.name,
+            vantage=settings.vantage,
+            detecting=self._detecting,
+            memory=settings.memory,
+        )
 
     def protect(self, zones: tuple[Zone, ...]) -> None:
         """Other zones, from the next tick on; any thread may call it."""
@@ -120,15 +128,21 @@ class Sensor:
             target=str(detection.target),
             vector=str(detection.vector),
             packets_per_second=round(detection.peak.packets_per_second),
+            interval_percent=self._interval(detection),
             attack=detection.attack,
         )
 
+    def _interval(self, detection: Detection) -> float:
+        """Of the rate now: the packets of the window that the engine tells rates from."""
+        seen = detection.rate.packets_per_second * self._detecting.middle_seconds
+        return round(min(1e6, self._sampling.interval_percent(seen)), 1)
+
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then lets go of the interfaces."""
-        tick, heartbeat = self._settings.detecting.tick_seconds, self._settings.heartbeat_seconds
+        heartbeat = self._settings.heartbeat_seconds
         now = time.monotonic()
-        self._engine.start(int(now * 1e9))
-        next_tick, next_heartbeat = now + tick, now
+        self._start_engine(now)
+        next_tick, next_heartbeat = now + self._detecting.tick_seconds, now
         if self._recorder:
             self._recorder.start()
         try:
@@ -140,6 +154,7 @@ class Sensor:
                     continue
                 self._tick(now, now - next_tick)
                 # A tick that is missed stays missed: windows know how long they are.
+                tick = self._detecting.tick_seconds
                 next_tick = max(next_tick + tick, now + tick / 2)
                 if now >= next_heartbeat:
                     next_heartbeat = now + heartbeat
@@ -155,10 +170,36 @@ class Sensor:
             self._recent.pace(now)
         zones, self._new_zones = self._new_zones, None
         if zones is not None and zones != self._zones:
-            self._zones = zones
-            self._engine.protect(zones)
-            log.info("zones changed", zones=len(zones))
+            self._take_zones(zones, now)
+        elif self._muted_until and now >= self._muted_until:
+            self._muted_until = 0.0
+            self._engine.protect(self._sampling.zones(self._zones))
         self._engine.tick(int(now * 1e9), datetime.now(UTC))
+
+    def _start_engine(self, now: float) -> None:
+        self._engine.start(int(now * 1e9))
+        # Sampled, a rate means nothing before the widest window is full.
+        self._muted_until = now + self._detecting.long_seconds if self._sampling.one_of > 1 else 0.0
+
+    def _take_zones(self, zones: tuple[Zone, ...], now: float) -> None:
+        self._zones = zones
+        judged = self._sampling.zones(zones)
+        detecting = self._sampling.detecting(self._settings.detecting, judged)
+        if detecting != self._detecting and not self._engine.attacks:
+            # Other limits of a sampled stream need other windows.
+            self._detecting = detecting
+            self._engine = self._make_engine(judged)
+            self._start_engine(now)
+        elif not self._muted_until:
+            self._engine.protect(judged)
+        for line in self._sampling.raised(zones):
+            log.warning("limit raised", why=line)
+        log.info("zones changed", zones=len(zones))
+
+    @property
+    def raised(self) -> tuple[str, ...]:
+        """A line for each limit that is too low for the sampling rate."""
+        return self._sampling.raised(self._zones)
 
     def _heartbeat(self) -> None:
         totals, losses = self._engine.tables.totals, self._source.losses()

@@ -28,8 +28,9 @@ class Detecting:
     """So many times the limit in one short window needs no second one."""
     closing_factor: float = 0.7
     """The share of the limit below which a metric counts as quiet."""
-    quiet_seconds: float = 10.0
-    """How long every metric that was crossed must be quiet before the attack is over; doubles with each recurrence."""
+    quiet_seconds: float = 30.0
+    """How long every metric that was crossed must be quiet before the attack is over; doubles with each recurrence.
+    Longer than the 25 s pause of a usual pulse wave, so that its pulses are one attack."""
     longest_quiet_seconds: float = 300.0
     memory_seconds: float = 3600.0
     """How long a past attack on the same host counts as a precursor."""
@@ -59,15 +60,23 @@ class Capturing:
     """Whether packets that this machine sends are counted too."""
     weight: int = 1
     """How many packets each one stands for, where a switch samples the mirror."""
+    least_sampled: int = 50
+    """Where packets are sampled, no attack is declared on fewer of them."""
     with_libpcap: bool = False
     """Capture through libpcap instead of the packet ring: slower, works where the ring doesn't."""
+
+
+PROCESS_MEGABYTES = 200
+"""Interpreter, compiled kernel and the rings of remembered headers."""
+HOST_BYTES = 2_600
+"""What a host costs with all windows and snapshots; measured with full tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Sizes of the tables, all powers of two."""
 
-    hosts: int = 65_536
+    hosts: int = 131_072
     recent_packets: int = 131_072
     normal_packets: int = 65_536
 
@@ -76,6 +85,15 @@ class Memory:
             value = getattr(self, name)
             if value < 64 or value & (value - 1):
                 raise Refused(name, value, "must be a power of two, at least 64")
+
+    @classmethod
+    def within(cls, megabytes: int) -> "Memory":
+        """Tables that keep the process within so many megabytes, packet rings and evidence apart, however much traffic
+        comes."""
+        room = max(0, megabytes - PROCESS_MEGABYTES) << 20
+        hosts = max(1024, 1 << max(0, (room // HOST_BYTES).bit_length() - 1))
+        packets = max(4096, min(131_072, hosts * 2))
+        return cls(hosts, packets, packets // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,10 @@ class SensorSettings:
     vantage: Vantage = Vantage.UPSTREAM
     detecting: Detecting = field(default_factory=Detecting)
     memory: Memory = field(default_factory=Memory)
+    cpus: tuple[int, ...] = ()
+    """Processors that the process may use; none: all."""
+    nice: int | None = None
+    """Its priority, as of nice(1); None: as it was started."""
     evidence: EvidenceSettings | None = None
     """None: no evidence is kept."""
     heartbeat_seconds: float = 1.0

@@ -40,7 +40,7 @@ class StatusBoard:
 
     def __init__(self, settings: SensorSettings, sensor: Sensor, link: Callable[[], LinkStatus | None]) -> None:
         self._settings, self._sensor, self._link = settings, sensor, link
-        self._sampling = Sampling(settings.capture.weight)
+        self._sampling = Sampling(settings.capture.weight, settings.capture.least_sampled)
         self._rates = targets.TargetRates(self._sampling)
         self._began = time.monotonic()
         self._before: tuple[float, float, int, dict[str, InterfaceNumbers]] = (self._began, time.process_time(), 0, {})
@@ -141,6 +141,7 @@ class StatusBoard:
 
     def _troubles(self, numbers: dict[str, int | float], interfaces: dict[str, InterfaceNumbers]) -> list[str]:
         found = [f"interface {one.name} is down or gone" for one in interfaces.values() if not one.is_up]
+        found += self._sensor.raised
         if not self._sensor.zones:
             found.append("no zones yet: every destination counts, and there are no limits")
         seen, outside = numbers.get("packets_total", 0), numbers.get("unprotected_total", 0)

@@ -176,9 +176,46 @@ class Sensor(Section):
     filter: str = ""
     """A BPF expression, as for tcpdump."""
     ring_megabytes: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Of each interface."""
     snap_bytes: Annotated[int, Field(ge=64, le=65535)] = 128
+    promiscuous: bool = True
+    outgoing: bool = False
+    """Whether packets that this machine sends count too."""
+    libpcap: bool = False
+    """Capture through libpcap: slower, one interface, for places where the packet ring isn't to be had."""
+    fanout: int = 1
+    """Threads for one interface."""
+    sampling: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """The mirror shows one packet of so many."""
+    sampling_least_packets: Annotated[int, Field(ge=10, le=10_000)] = 50
+    """No attack is declared on fewer sampled packets."""
+    memory_megabytes: Annotated[int, Field(ge=64, le=65536)] = 512
+    """For the tables; rings and evidence come on top."""
+    cpus: tuple[Annotated[int, Field(ge=0, le=4095)], ...] = ()
+    """Processors that the sensor may use; none named: all."""
+    nice: Annotated[int, Field(ge=-20, le=19)] | None = None
+    """Its priority, as of nice(1); unset: as it was started."""
+    evidence: bool = True
+    """Whether the packets of attacks are kept."""
+    evidence_memory_megabytes: Annotated[int, Field(ge=8, le=16384)] = 64
+    evidence_before_seconds: Annotated[float, Field(ge=0.1, le=600)] = 10.0
+    evidence_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    evidence_packets: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """Of one attack."""
+    evidence_file_megabytes: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Of one attack."""
+    evidence_disk_megabytes: Annotated[int, Field(ge=8, le=1_048_576)] = 1024
+    """Of all attacks together; the oldest go."""
     metrics_port: Port | None = None
     """Prometheus metrics on 127.0.0.1, where wanted."""
+
+    @field_validator("fanout")
+    @classmethod
+    def _fanout(cls, given: int) -> int:
+        if given != 1:
+            # Each thread would see a share of a target's packets, and judge it by that.
+            raise ValueError("must be 1: the counters of several threads are not added up yet; one takes some 5 Mpps")
+        return given
 
 
 class EnforceSpeaker(Section):

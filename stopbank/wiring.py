@@ -14,6 +14,7 @@ from stopbank.config import Config, Enforce, neighbours
 if TYPE_CHECKING:
     from intake.settings import Settings as IntakeSettings
     from sensors.enforce_settings import EnforceSettings
+    from sensors.evidence_settings import EvidenceSettings
     from sensors.link_settings import LinkSettings
     from sensors.settings import SensorSettings
     from speaker.settings import Settings as SpeakerSettings
@@ -144,25 +145,56 @@ def link(config: Config) -> "LinkSettings":
 
 def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
     """The sensor's settings; raises `Refused` without an interface."""
-    from sensors.settings import Capturing, SensorSettings
+    from sensors.settings import Capturing, Memory, SensorSettings
+    from sensors.top import SOCKET
 
-    if not config.sensor.interfaces:
+    told, directory = config.sensor, sensor_directory(config)
+    if not told.interfaces:
         raise Refused("sensor.interfaces", "", 'is empty: name what to watch, such as ["eth1"]')
+    if told.libpcap and len(told.interfaces) > 1:
+        raise Refused("sensor.libpcap", "true", "captures one interface; name one, or leave libpcap off")
     try:
-        vantage = Vantage(config.sensor.vantage)
+        vantage = Vantage(told.vantage)
     except ValueError:
-        raise Refused("sensor.vantage", config.sensor.vantage, "must be upstream or downstream") from None
+        raise Refused("sensor.vantage", told.vantage, "must be upstream or downstream") from None
     capture = Capturing(
-        interfaces=config.sensor.interfaces,
-        snap_bytes=config.sensor.snap_bytes,
-        ring_megabytes=config.sensor.ring_megabytes,
-        filter=config.sensor.filter or None,
+        interfaces=told.interfaces,
+        snap_bytes=told.snap_bytes,
+        ring_megabytes=told.ring_megabytes,
+        filter=told.filter or None,
+        promiscuous=told.promiscuous,
+        keep_outgoing=told.outgoing,
+        weight=told.sampling,
+        least_sampled=told.sampling_least_packets,
+        with_libpcap=told.libpcap,
     )
     return SensorSettings(
-        name=config.sensor.name,
+        name=told.name,
         capture=capture,
         zones=zones,
         vantage=vantage,
-        metrics_port=config.sensor.metrics_port,
-        kernel_cache=sensor_directory(config) / "kernels",
+        memory=Memory.within(told.memory_megabytes),
+        evidence=_evidence(config),
+        cpus=told.cpus,
+        nice=told.nice,
+        status_socket=directory / SOCKET,
+        metrics_port=told.metrics_port,
+        kernel_cache=directory / "kernels",
+    )
+
+
+def _evidence(config: Config) -> "EvidenceSettings | None":
+    from sensors.evidence_settings import EvidenceSettings
+
+    told = config.sensor
+    if not told.evidence:
+        return None
+    return EvidenceSettings(
+        directory=config.paths.state.resolve() / "evidence",
+        memory_megabytes=told.evidence_memory_megabytes,
+        before_seconds=told.evidence_before_seconds,
+        after_seconds=told.evidence_after_seconds,
+        packets=told.evidence_packets,
+        file_bytes=told.evidence_file_megabytes << 20,
+        total_bytes=told.evidence_disk_megabytes << 20,
     )

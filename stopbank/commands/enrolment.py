@@ -1,14 +1,16 @@
-"""`stopbank sensor token|list|revoke`: who may report, said on the machine of the intake."""
+"""`stopbank sensor token|tokens|list|bind|revoke`: who may report, said on the machine of the intake."""
 
 from typing import Annotated
 
 import typer
 
-from rules.errors import Refused
+from rules.errors import Problem, Refused
 from stopbank import config as configuration
-from stopbank.commands.machine import ConfigPath, loaded
+from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.commands.watching import app
 from stopbank.terminal import fail, refuse, show
+
+EVERY_ZONE = "*"
 
 
 @app.command()
@@ -23,8 +25,10 @@ def token(
     from intake.registry import Registry
     from stopbank import durations, opened, wiring
 
-    settings = wiring.intake(loaded(config))
+    found = loaded(config)
+    settings = wiring.intake(found)
     try:
+        _known(found, zone or [])
         now = opened.now()
         expires = now + durations.parse("valid", valid)
         authority = Authority.open(settings.directory, now)
@@ -39,7 +43,7 @@ def token(
 
 @app.command()
 def revoke(name: Annotated[str, typer.Argument()], config: ConfigPath = configuration.DEFAULT_PATH) -> None:
-    """Shuts a sensor out at once, on the machine of the intake."""
+    """Shuts a sensor out at once and voids its open tokens, on the machine of the intake."""
     from intake.registry import Registry
     from stopbank import opened, wiring
 
@@ -51,11 +55,67 @@ def revoke(name: Annotated[str, typer.Argument()], config: ConfigPath = configur
 
 
 @app.command("list")
-def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
     """Enrolled sensors and their zones, on the machine of the intake."""
     from intake.registry import Registry
     from stopbank import wiring
 
     found = Registry(wiring.intake(loaded(config)).directory).sensors()
     lines = [f"{one.name}  zones {' '.join(one.zones)}  certificate until {one.not_after:%Y-%m-%d}" for one in found]
-    show(None, False, "\n".join(lines) or "no sensors enrolled")
+    document = [
+        {"name": one.name, "zones": list(one.zones), "not_after": one.not_after.isoformat()} for one in found
+    ]  # fmt: skip
+    show(document, as_json, "\n".join(lines) or "no sensors enrolled")
+
+
+@app.command()
+def tokens(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
+    """Enrolment tokens that were made and not used, on the machine of the intake; never their secrets."""
+    from intake.registry import Registry
+    from stopbank import opened, wiring
+
+    found, now = Registry(wiring.intake(loaded(config)).directory).tokens(), opened.now()
+    lines = [
+        f"{one.sensor}  zones {' '.join(one.zones)}  "
+        + ("expired" if one.expires <= now else f"until {one.expires:%Y-%m-%d %H:%M} UTC")
+        for one in found
+    ]
+    document = [
+        {"sensor": one.sensor, "zones": list(one.zones), "expires": one.expires.isoformat()} for one in found
+    ]  # fmt: skip
+    show(document, as_json, "\n".join(lines) or "no open tokens")
+
+
+@app.command()
+def bind(
+    name: Annotated[str, typer.Argument(help="An enrolled sensor")],
+    zone: Annotated[list[str], typer.Option(help="A zone it may speak of from now on; `*`: all zones")],
+    config: ConfigPath = configuration.DEFAULT_PATH,
+) -> None:
+    """Which zones a sensor may speak of, in the place of those before; on the machine of the intake."""
+    from intake.registry import Registry
+    from stopbank import wiring
+
+    found = loaded(config)
+    settings = wiring.intake(found)
+    try:
+        _known(found, zone)
+        Registry(settings.directory).bind(name, zone)
+    except Refused as error:
+        refuse(error)
+    except OSError as error:
+        fail(f"{settings.directory}: {error.strerror}")
+    show(None, False, f"{name}: zones {' '.join(sorted(set(zone)))}")
+
+
+def _known(found: configuration.Config, names: list[str]) -> None:
+    """Raises `Refused` with every name that is no zone; `*` stands for all."""
+    from stopbank import opened
+
+    if not set(names) - {EVERY_ZONE}:
+        return
+    with opened.store(found) as store:
+        there = [zone.name for zone in store.zones()]
+    reason = f"is no zone; there are {', '.join(there)}" if there else "is no zone; add it first: stopbank zone add"
+    if problems := [Problem("zone", name, reason) for name in names if name not in (EVERY_ZONE, *there)]:
+        raise Refused.all(problems)

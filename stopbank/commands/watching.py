@@ -1,12 +1,15 @@
-"""`stopbank sensor run|enroll`: the sensor of this machine."""
+"""`stopbank sensor run|enroll|top`: the sensor of this machine."""
 
+import sys
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rules.errors import Refused
 from stopbank import config as configuration
-from stopbank.commands.machine import ConfigPath, loaded
+from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, refuse, show
 
 app = typer.Typer(help="Sensors: watch packets, report attacks.", no_args_is_help=True)
@@ -49,3 +52,42 @@ def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
         fail("packet sockets need CAP_NET_RAW: run this as root or by its systemd unit")
     except OSError as error:
         fail(f"{error.filename or 'sensor'}: {error.strerror}")
+
+
+@app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Show it once and end")] = False,
+    config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
+) -> None:
+    """What the sensor of this machine sees now: interfaces, top targets, attacks. Exit 1 when none runs."""
+    from sensors.top import SOCKET, ask, plain
+    from stopbank import wiring
+
+    path = wiring.sensor_directory(loaded(config)) / SOCKET
+    shown = ask(path)
+    if shown is None:
+        fail(f"no sensor runs here that this user may ask ({path})", REFUSED)
+    if once or as_json or not sys.stdout.isatty():
+        show(shown, as_json, plain(shown))
+        return
+    _draw(path)
+
+
+def _draw(path: Path) -> None:
+    """Until Ctrl-C, or the sensor ends."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from sensors.top import ask, render
+
+    with Live(Text(""), console=Console(), screen=True, auto_refresh=False) as screen:
+        try:
+            while True:
+                shown = ask(path)
+                gone = Text(f"no sensor runs here ({path}); waiting for it", style="red")
+                screen.update(render(shown) if shown else gone, refresh=True)
+                time.sleep(1)
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,118 @@
+"""`stopbank sensor …` on the intake's machine, and settings of a sensor that can't be."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intake.authority import Authority
+from intake.registry import Registry
+from rules.errors import Refused
+from rules.messages_enrolment import EnrolmentToken, secret_digest
+from sensors.enroll import Request
+from stopbank import wiring
+from stopbank.config import parse
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def zones(run: Run) -> None:
+    """Two zones, `web` and `mail`."""
+    assert run("zone", "add", "web", "--prefix", "203.0.113.0/24").code == 0
+    assert run("zone", "add", "mail", "--prefix", "198.51.100.0/24").code == 0
+
+
+def enrol(tmp_path: Path, token: str) -> None:
+    directory, now = tmp_path / "state" / "intake", datetime.now(UTC)
+    digest = secret_digest(EnrolmentToken.parse(token).secret)
+    request = Request.new(None).pem
+    Registry(directory).enrol(digest, request, Authority.open(directory, now), timedelta(days=1), now)
+
+
+@pytest.mark.usefixtures("zones")
+def test_a_token_for_a_zone_that_is_not_there_is_refused_and_names_those_that_are(run: Run) -> None:
+    done = run("sensor", "token", "edge-1", "--zone", "wbe", "--zone", "web", "--zone", "nozone")
+    assert done.code == 1 and "'wbe'" in done.err and "'nozone'" in done.err and "mail, web" in done.err
+    assert json.loads(run("sensor", "tokens", "--json").out) == []
+    assert run("sensor", "token", "edge-1", "--zone", "web").code == 0
+
+
+@pytest.mark.usefixtures("zones")
+def test_open_tokens_are_listed_without_their_secrets_and_can_be_voided(run: Run) -> None:
+    token = run("sensor", "token", "edge-1", "--zone", "web").out.strip()
+    done = run("sensor", "tokens")
+    assert done.out.startswith("edge-1  zones web  until ")
+    secret = EnrolmentToken.parse(token).secret
+    assert secret not in done.out + run("sensor", "tokens", "--json").out
+    assert run("sensor", "revoke", "edge-1").code == 0
+    assert run("sensor", "tokens").out.strip() == "no open tokens"
+    assert run("sensor", "revoke", "edge-1").code == 1
+
+
+@pytest.mark.usefixtures("zones")
+def test_an_enrolled_sensor_can_be_bound_to_other_zones(run: Run, tmp_path: Path) -> None:
+    enrol(tmp_path, run("sensor", "token", "edge-1", "--zone", "web").out.strip())
+    assert run("sensor", "bind", "edge-1", "--zone", "mail", "--zone", "web").out.strip() == "edge-1: zones mail web"
+    (listed,) = json.loads(run("sensor", "list", "--json").out)
+    assert (listed["name"], listed["zones"]) == ("edge-1", ["mail", "web"])
+    assert run("sensor", "bind", "edge-1", "--zone", "nozone").code == 1
+    assert run("sensor", "bind", "edge-2", "--zone", "web").code == 1
+    assert run("sensor", "bind", "edge-1", "--zone", "*").code == 0
+    assert json.loads(run("sensor", "list", "--json").out)[0]["zones"] == ["*"]
+
+
+def test_where_no_sensor_runs_top_says_so_in_a_line(run: Run) -> None:
+    for extra in ((), ("--once",), ("--json",)):
+        done = run("sensor", "top", *extra)
+        assert done.code == 1 and done.err.startswith("error: no sensor runs here") and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("fanout = 2", "sensor.fanout"),
+        ("sampling = 0", "sensor.sampling"),
+        ("snap_bytes = 10", "sensor.snap_bytes"),
+        ("evidence_memory_megabytes = 1", "sensor.evidence_memory_megabytes"),
+        ("cpus = [-1]", "sensor.cpus[0]"),
+        ("nice = 40", "sensor.nice"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(line: str, field: str) -> None:
+    with pytest.raises(Refused) as error:
+        parse(f"[sensor]\n{line}\n", "test")
+    assert [problem.field for problem in error.value.problems] == [field]
+
+
+def test_every_setting_reaches_the_sensor() -> None:
+    text = """
+    [sensor]
+    interfaces = ["eth1"]
+    filter = "ip"
+    outgoing = true
+    promiscuous = false
+    sampling = 128
+    sampling_least_packets = 30
+    memory_megabytes = 1024
+    cpus = [0]
+    nice = 5
+    evidence_disk_megabytes = 64
+    evidence_before_seconds = 3.5
+    """
+    made = wiring.sensor(parse(text, "test"), ())
+    assert (made.capture.weight, made.capture.least_sampled, made.capture.filter) == (128, 30, "ip")
+    assert made.capture.keep_outgoing and not made.capture.promiscuous
+    assert (made.cpus, made.nice) == ((0,), 5)
+    assert made.evidence is not None and made.evidence.total_bytes == 64 << 20 and made.evidence.before_seconds == 3.5
+    assert made.memory.hosts == 1 << 18
+    off = wiring.sensor(parse('[sensor]\ninterfaces = ["eth1"]\nevidence = false\n', "test"), ())
+    assert off.evidence is None
+
+
+def test_libpcap_takes_one_interface() -> None:
+    with pytest.raises(Refused, match="one interface"):
+        wiring.sensor(parse('[sensor]\ninterfaces = ["a", "b"]\nlibpcap = true\n', "test"), ())
