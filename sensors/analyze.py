@@ -5,7 +5,7 @@ Nothing is sent anywhere and nothing is announced. A file that can't be read is 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
 from sensors.headers import COLUMNS, Column, Kind, Total
-from sensors.judge import FLOORS
-from sensors.pcapfile import open_capture
+from sensors.judge import least
+from sensors.pcapfile import CaptureFile, open_capture
 from sensors.settings import Detecting, Memory
-from sensors.source import Losses, Source
 from sensors.tables import NEXT_TIME
+from sensors.walk import NEVER
 from sensors.window import Measures
 
 DETECTING = Detecting(
@@ -38,6 +38,8 @@ DETECTING = Detecting(
 """A capture is often a snippet of milliseconds: one window must do, and people, not routers, read the result."""
 MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
 _SECOND = 1_000_000_000
+SCREENED = 0.2
+"""Of its floor, what makes a host worth a closer look: a short capture's packets, spread over the shortest window."""
 
 _METRICS: dict[Kind, Metric] = {
     Kind.SYN: Metric.SYN_PACKETS,
@@ -86,6 +88,8 @@ class Report:
     counters: dict[str, int]
     seconds: float
     """How long the analysis took."""
+    uncounted: dict[str, int] = field(default_factory=dict)
+    """Records that did not count, or not as they stand, by reason."""
 
     def to_json(self) -> dict[str, object]:
         """The documented form of `stopbank analyze --json`."""
@@ -95,13 +99,25 @@ class Report:
             "duration_s": round(self.duration_seconds, 6),
             "incidents": [_incident(incident) for incident in self.incidents],
             "counters": self.counters,
+            "notes": [f"{count:,} {reason}" for reason, count in self.uncounted.items()],
         }
 
 
-def run(path: str | Path, zones: Sequence[Network] = (), pps: float | None = None, weight: int = 1) -> Report:
+Progress = Callable[[int, int], None]
+"""Is told how many of a file's bytes are read, and how many there are."""
+
+
+def run(
+    path: str | Path,
+    zones: Sequence[Network] = (),
+    pps: float | None = None,
+    weight: int = 1,
+    progress: Progress | None = None,
+) -> Report:
     """Analyses a capture file, or `-` for standard input. `zones`: protected prefixes (none: every destination may be
     a target); `pps`: an explicit threshold for unsolicited packets per second to one host, instead of the defaults;
-    `weight`: packets that each record stands for. Raises `Refused` when the file can't be read."""
+    `weight`: packets that each record stands for; `progress`: called now and then, for files of known size.
+    Raises `Refused` when the file can't be read."""
     began = time.perf_counter()
     source = open_capture(path, weight)
     try:
@@ -121,7 +137,8 @@ def run(path: str | Path, zones: Sequence[Network] = (), pps: float | None = Non
             judging=True,
             floor=pps,
         )
-        first = _drive(engine, source)
+        first = _drive(engine, source, progress)
+        passed = source.uncounted()
         incidents = sorted(found.values(), key=lambda incident: -incident.packets)
         totals = dict(zip((total.name.lower() for total in Total), engine.tables.totals.tolist(), strict=True))
         return Report(
@@ -129,15 +146,36 @@ def run(path: str | Path, zones: Sequence[Network] = (), pps: float | None = Non
             packets=totals["records"],
             duration_seconds=(engine.tables.clock_ns - first) / 1e9 if totals["records"] else 0.0,
             incidents=tuple(incidents),
-            counters=totals | _losses(source.losses()) | {"suspicions": engine.suspicions},
+            counters=totals | _losses(source) | {"suspicions": engine.suspicions},
             seconds=time.perf_counter() - began,
+            uncounted=_reasons(source, totals) | passed,
         )
     finally:
         source.close()
 
 
-def _losses(losses: Losses) -> dict[str, int]:
+def _losses(source: CaptureFile) -> dict[str, int]:
+    losses = source.losses()
     return {"damaged_records": losses.damaged, "cut_records": losses.truncated}
+
+
+_REASONS = {
+    Total.NOT_IP: "records without an IP packet (ARP and such)",
+    Total.TRUNCATED: "records that were captured too short",
+    Total.MALFORMED: "records with an IP header that makes no sense",
+    Total.UNPROTECTED: "packets to destinations outside the zones",
+    Total.OVERFLOW: "packets to more hosts than the tables hold",
+    Total.BACKWARDS: "records with a time before that of the one before: counted at that one's",
+}
+
+
+def _reasons(source: CaptureFile, totals: dict[str, int]) -> dict[str, int]:
+    """What a reader of the report must know about what is not in it."""
+    losses = source.losses()
+    out = {reason: totals[total.name.lower()] for total, reason in _REASONS.items()}
+    out["place where the file makes no sense any more: what follows it was not read"] = losses.damaged
+    out["record cut off by the end of the file"] = losses.truncated
+    return {reason: count for reason, count in out.items() if count}
 
 
 def _measures(pps: float | None) -> Measures:
@@ -147,7 +185,7 @@ def _measures(pps: float | None) -> Measures:
     limits = np.full((1, len(kinds) + 1), np.inf)
     for number, kind in enumerate(kinds):
         sums[kind, number] = 1
-        limits[0, number] = FLOORS[kind].diffuse if pps is None else pps
+        limits[0, number] = least(kind) * SCREENED if pps is None else pps
     sums[Column.PACKETS, -1] = 1
     if pps is not None:
         limits[0, -1] = pps
@@ -155,7 +193,7 @@ def _measures(pps: float | None) -> Measures:
     return Measures((*names, Metric.PACKETS.value), sums, limits)
 
 
-def _drive(engine: Engine, source: Source) -> int:
+def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None) -> int:
     """Feeds the whole capture, ticking at capture time; returns the time of its first packet."""
     tables, tick = engine.tables, int(DETECTING.tick_seconds * 1e9)
     if source.feed(tables, -(1 << 62)).ended:
@@ -165,8 +203,11 @@ def _drive(engine: Engine, source: Source) -> int:
     looked, seen = now, 0
     # No host can be above a limit while all of them together are below it.
     enough = engine.least_packets * DETECTING.short_seconds
-    while not (fed := source.feed(tables, now + tick)).ended:
+    size = source.stream.size() if progress else None
+    while not (fed := source.feed(tables, min(now + tick, NEVER))).ended:
         now += tick
+        if progress and size:
+            progress(source.stream.position(), size)
         packets = int(tables.totals[Total.PACKETS])
         if packets - seen >= enough or engine.busy or now - looked >= _SECOND:
             engine.tick(now, moment(now))

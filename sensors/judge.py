@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
-from sensors.classify import folded
+from sensors import ordinary
 from sensors.headers import Kind
+from sensors.origins import folded
 from sensors.tables import ANY, key
+
+BOOLS = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,10 @@ DIFFUSE_SOURCES = 20
 FLOORS: dict[Kind, Floor] = {
     # Scanners reach 1,000 SYNs a second from one address; nobody gets 1,000 from many that never complete one.
     Kind.SYN: Floor(1_000, 5_000),
-    Kind.SYN_ACK: Floor(1_000, 5_000),
-    Kind.ACK: Floor(5_000, 50_000),
+    # A reflection has many reflectors; one host's SYN-ACKs are its answers to a scan or a flood.
+    Kind.SYN_ACK: Floor(1_000, 50_000),
+    # Of flows that have neither a beginning nor a length; transfers have one of them.
+    Kind.ACK: Floor(5_000, 10_000),
     Kind.RST: Floor(2_000, 10_000),
     Kind.FIN: Floor(2_000, 10_000),
     Kind.TCP_NULL: Floor(1_000, 5_000),
@@ -49,18 +54,38 @@ FLOORS: dict[Kind, Floor] = {
     # Tunnels carry a link's worth between two addresses.
     Kind.GRE: Floor(5_000, 50_000),
     Kind.ESP: Floor(5_000, 50_000),
-    Kind.OTHER: Floor(5_000, 20_000),
+    Kind.OTHER: Floor(5_000, 50_000),
 }
+ORDINARY = Floor(50_000, 50_000)
+"""For what looks like ordinary use, seen in one direction: streams, calls, games, tunnels, questions to a name server,
+answers to a resolver. Only a rate that few hosts ever get makes it an attack."""
+CROWD, OF_CROWD = 300, 20_000
+"""Streams of more sources than that, and their floor: bots that keep their ports look like callers, and are more."""
+FRESH = Floor(1_000, 50_000)
+"""For tunnel packets of sources that send but a few each: tunnels have ends that stay."""
+HALF_OPEN = Floor(300, 5_000)
+"""For SYNs of which hardly any is followed by anything else: below this, servers that are down get such."""
+
+
+def least(kind: Kind) -> float:
+    """The lowest rate at which packets of a kind may be an attack, per second."""
+    lower = {Kind.SYN: HALF_OPEN, **dict.fromkeys(_TUNNELS, FRESH)}
+    return min(FLOORS[kind].diffuse, lower.get(kind, FLOORS[kind]).diffuse)
+
+
+_ALL = (1 << 64) - 1
 
 SMALLEST = 100
 """Fewer packets are no attack, however fast they came."""
+
+SHORTEST = Floor(0.02, 0.1)
+"""Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
 _TCP_CONVERSATION = (Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN)
 _ANSWERED = 0.02
 """A host takes part in a conversation when it sends this many packets for one that it gets: receivers of bulk TCP
 acknowledge every second packet, with offloading every fortieth."""
-_FLOW_PACKETS = 10
-"""An established flow has more packets than this; those of an ACK flood seldom do."""
+_TUNNELS = (Kind.GRE, Kind.ESP, Kind.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +103,88 @@ class Verdict:
         return bool(self.attack.any())
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A host's incoming packets, and over how long they came."""
+
+    incoming: ANY
+    sources: NDArray[np.uint64]
+    weights: NDArray[np.float64]
+    seconds: float
+
+    def above(self, part: BOOLS, floors: Floor) -> bool:
+        """Whether some of them are more than what floors allow."""
+        is_diffuse = self.is_diffuse(part)
+        least = SHORTEST.diffuse if is_diffuse else SHORTEST.concentrated
+        limit = floors.diffuse if is_diffuse else floors.concentrated
+        return bool(self.weights[part].sum() >= limit * max(self.seconds, least))
+
+    def is_diffuse(self, part: BOOLS) -> bool:
+        """Whether many send them."""
+        return _diffuse(self.sources[part], self.weights[part])
+
+    def streams(self, part: BOOLS) -> BOOLS:
+        """Those of a part that are streams."""
+        out = part.copy()
+        out[part] = ordinary.streams(self.incoming[part], self.weights[part], self.seconds)
+        return out
+
+
 def judge(host: Network, incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
     """Looks at what a host got and sent in `seconds`; `floor` replaces all rates (an explicit threshold)."""
-    unsolicited = ~_solicited(incoming, outgoing)
+    unsolicited = ~_solicited(incoming, outgoing, seconds)
     attack = np.zeros(len(incoming), bool)
-    weights = incoming["weight"].astype(np.float64)
-    sources = folded(incoming, "source")
-    kinds = incoming["kind"]
+    view = _View(incoming, folded(incoming, "source"), incoming["weight"].astype(np.float64), seconds)
+    weights, kinds, span = view.weights, incoming["kind"], max(seconds, SHORTEST.concentrated)
     for kind in map(Kind, np.unique(kinds).tolist()):
         member = unsolicited & (kinds == kind)
-        limit = FLOORS[kind].diffuse if _diffuse(sources[member], weights[member]) else FLOORS[kind].concentrated
-        if weights[member].sum() >= (limit if floor is None else floor) * seconds:
+        if floor is None:
+            attack |= _condemned(view, kind, member)
+        elif weights[member].sum() >= floor * span:
             attack |= member
-    if floor is not None and not attack.any() and weights[unsolicited].sum() >= floor * seconds:
+    if floor is not None and not attack.any() and weights[unsolicited].sum() >= floor * span:
         attack = unsolicited
     if weights[attack].sum() < SMALLEST:
         attack = np.zeros(len(incoming), bool)
-    return Verdict(attack, float(weights[attack].sum()) / seconds)
+    return Verdict(attack, float(weights[attack].sum()) / span)
 
 
-def unsolicited(incoming: ANY, outgoing: ANY, kinds: Collection[Kind]) -> NDArray[np.bool_]:
+def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
+    """Which of a kind's packets are an attack by the floors: none, all, or those that are no ordinary use."""
+    if kind in (Kind.UDP, Kind.AMPLIFICATION):
+        return _condemned_udp(view, kind, member)
+    guilty = view.above(member, FLOORS[kind])
+    if kind is Kind.SYN:
+        # Lost answers and sampling leave single SYNs behind, but then most of what comes is something else.
+        others = view.weights[np.isin(view.incoming["kind"], _TCP_CONVERSATION)].sum()
+        guilty |= others < view.weights[member].sum() and view.above(member, HALF_OPEN)
+    elif kind is Kind.ACK:
+        # Where connections are made all the time, some were made before anybody looked.
+        made = np.isin(ordinary.flows(view.incoming), ordinary.begun(view.incoming))
+        guilty &= view.weights[member].sum() >= 2 * view.weights[made].sum()
+    elif kind is Kind.FRAGMENT and guilty and not view.is_diffuse(member):
+        parts = ordinary.are_trains(view.incoming[member], view.weights[member])
+        guilty = not parts or view.above(member, ORDINARY)
+    elif kind in _TUNNELS:
+        streams = view.streams(member)
+        guilty = view.above(member & ~streams, FRESH) or (kind is not Kind.ESP and view.above(streams, FLOORS[kind]))
+    return member if guilty else np.zeros(len(member), bool)
+
+
+def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
+    modest = member.copy()
+    modest[member] = ordinary.modest(view.incoming[member], view.weights[member])
+    streams = view.streams(member & ~modest)
+    is_crowd = len(np.unique(view.sources[streams])) > CROWD
+    if view.above(modest, ORDINARY) or view.above(streams, Floor(OF_CROWD, OF_CROWD) if is_crowd else ORDINARY):
+        return member
+    strange = member & ~modest & ~streams
+    return strange if view.above(strange, FLOORS[kind]) else np.zeros(len(member), bool)
+
+
+def unsolicited(incoming: ANY, outgoing: ANY, kinds: Collection[Kind], seconds: float = 1.0) -> NDArray[np.bool_]:
     """Of a host that is attacked: the packets of these kinds that nothing it sent explains."""
-    out: NDArray[np.bool_] = ~_solicited(incoming, outgoing) & np.isin(incoming["kind"], list(kinds))
+    out: NDArray[np.bool_] = ~_solicited(incoming, outgoing, seconds) & np.isin(incoming["kind"], list(kinds))
     return out
 
 
@@ -118,16 +203,20 @@ def _diffuse(sources: NDArray[np.uint64], weights: NDArray[np.float64]) -> bool:
     return bool(per_source.max() <= 0.5 * per_source.sum())
 
 
-def _solicited(incoming: ANY, outgoing: ANY) -> NDArray[np.bool_]:
+def _solicited(incoming: ANY, outgoing: ANY, seconds: float) -> NDArray[np.bool_]:
     """Which incoming packets belong to conversations that the host takes part in."""
     kinds, sent = incoming["kind"], outgoing["kind"]
     out = np.zeros(len(incoming), bool)
     tcp_out = outgoing[(outgoing["protocol"] == 6) & (sent != Kind.RST)]
     out |= np.isin(kinds, _TCP_CONVERSATION) & _answered(incoming, tcp_out, 6)
-    out |= _established(incoming)
-    # A handshake that is completed was meant.
-    completing = incoming[kinds == Kind.ACK]
-    out |= (kinds == Kind.SYN) & np.isin(folded(incoming, "source"), folded(completing, "source"))
+    out |= _established(incoming, seconds)
+    # A handshake that is completed was meant, and so is what follows one.
+    flows = ordinary.flows(incoming)
+    begun, completed = flows[kinds == Kind.SYN], flows[kinds == Kind.ACK]
+    out |= (kinds == Kind.SYN) & np.isin(flows, completed)
+    out |= np.isin(kinds, (Kind.ACK, Kind.RST, Kind.FIN)) & np.isin(flows, begun)
+    # Who is answered and goes on sending is somebody's server; reflectors have nothing more to say.
+    out |= (kinds == Kind.SYN_ACK) & np.isin(flows, completed)
     for protocol in np.unique(incoming["protocol"]).tolist():
         if protocol not in (1, 6, 58):
             out |= (incoming["protocol"] == protocol) & _answered(incoming, outgoing, protocol)
@@ -151,20 +240,27 @@ def _answered(incoming: ANY, outgoing: ANY, protocol: int) -> NDArray[np.bool_]:
     return talking[places]
 
 
-def _established(incoming: ANY) -> NDArray[np.bool_]:
+def _established(incoming: ANY, seconds: float) -> NDArray[np.bool_]:
     """ACK packets of flows with many packets: one-way captures show no answers, but floods have no long flows."""
     is_ack = incoming["kind"] == Kind.ACK
-    ports = incoming["source_port"].astype(np.uint64) << np.uint64(16) | incoming["destination_port"]
-    flows = folded(incoming, "source") * np.uint64(0xD6E8FEB86659FD93) ^ ports
-    _, places, counts = np.unique(flows[is_ack], return_inverse=True, return_counts=True)
+    _, places, counts = np.unique(ordinary.flows(incoming)[is_ack], return_inverse=True, return_counts=True)
     out = np.zeros(len(incoming), bool)
-    out[is_ack] = (counts > _FLOW_PACKETS)[places] if len(counts) else False
+    out[is_ack] = (counts > ordinary.lasting(seconds))[places] if len(counts) else False
     return out
 
 
-def both_ways(host: Network, entries: ANY) -> tuple[ANY, ANY]:
-    """What a host got and what it sent, among remembered packets; a packet to itself is one it got."""
-    high, low = (np.uint64(half) for half in key(host))
-    got = (entries["destination_low"] == low) & (entries["destination_high"] == high)
-    sent = (entries["source_low"] == low) & (entries["source_high"] == high) & ~got
+def both_ways(target: Network, entries: ANY) -> tuple[ANY, ANY]:
+    """What a host or prefix got and what it sent, among remembered packets; what stays inside counts as got."""
+    got = inside(target, entries, "destination")
+    sent = inside(target, entries, "source") & ~got
     return entries[got], entries[sent]
+
+
+def inside(target: Network, entries: ANY, side: str) -> NDArray[np.bool_]:
+    """Which packets' address on that side lies in a host or prefix."""
+    high, low = key(target)
+    free = (1 << target.max_prefixlen - target.prefixlen) - 1
+    masks = (np.uint64(~(free >> 64) & _ALL), np.uint64(~free & _ALL))
+    same_low = (entries[f"{side}_low"] & masks[1]) == np.uint64(low)
+    found: NDArray[np.bool_] = same_low & ((entries[f"{side}_high"] & masks[0]) == np.uint64(high))
+    return found

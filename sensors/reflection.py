@@ -32,8 +32,10 @@ def is_reflection(service: str, part: ANY) -> bool:
     begun = float((part["fragment"] & 4 != 0).mean())
     if mean >= _LONG[service] or begun >= 0.02:
         return True
-    # Short answers: resolvers ask from ever other ports, and who serves the time is asked on the service's own port.
-    return _from_many(part) and _one_port(part) and _symmetric(part) < 0.5
+    # Short answers: resolvers ask ever other things from ever other ports, and who serves the time is asked on the
+    # service's own port.
+    asked_alike = _one_port(part) or (service == "dns" and _one_length(part))
+    return _from_many(part) and asked_alike and _symmetric(part) < 0.5
 
 
 def _from_many(part: ANY) -> bool:
@@ -45,6 +47,11 @@ def _one_port(part: ANY) -> bool:
     """Whether most go to one port, as when the questions were forged with it."""
     counts = np.unique(part["destination_port"], return_counts=True)[1]
     return bool(counts.max() >= 0.5 * counts.sum())
+
+
+def _one_length(part: ANY) -> bool:
+    """Whether most are equally long, as answers to one question are."""
+    return bool(np.bincount(part["length"]).max() >= 0.5 * len(part))
 
 
 def _symmetric(part: ANY) -> float:

@@ -1,7 +1,7 @@
 """`stopbank analyze` and `stopbank enforce`: what a capture shows, and FlowSpec on this machine."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -46,6 +46,7 @@ def analyze(
 ) -> None:
     """What a capture shows: attacks, their vectors, and the rules that would help. Announces nothing."""
     from sensors import analyze as analysis
+    from stopbank.report import print_report, watching
 
     problems: list[Problem] = []
     prefixes = []
@@ -57,23 +58,11 @@ def analyze(
     try:
         if problems:
             raise Refused.all(problems)
-        report = analysis.run(capture, tuple(prefixes), pps)
+        with watching(str(capture)) as progress:
+            report = analysis.run(capture, tuple(prefixes), pps, progress=progress)
     except Refused as error:
         refuse(error, as_json, code=2)
-    show(report.to_json(), as_json, _readable(report.to_json()))
-
-
-def _readable(report: dict[str, Any]) -> str:
-    lines = [f"{report['capture']}: {report['packets']:,} packets in {report['duration_s']:.3f} s"]
-    for one in report["incidents"]:
-        lines.append(
-            f"{one['target']}: {one['vector']}, {one['packets']:,} packets, peak {one['peak_pps']:,.0f} pps "
-            f"{one['peak_bps'] / 1e6:,.1f} Mbit/s, {one['sources']:,} sources"
-        )
-        lines += [f"    {_share(rule)}  {rule['flowspec']}" for rule in one["rules"]]
-    return "\n".join(lines if report["incidents"] else [*lines, "no attack found"])
-
-
-def _share(rule: dict[str, Any]) -> str:
-    collateral = "unknown" if rule["collateral"] is None else f"{rule['collateral']:.1%}"
-    return f"covers {rule['coverage']:.1%}, collateral {collateral}"
+    if as_json:
+        show(report.to_json(), True, "")
+    else:
+        print_report(report.to_json())

@@ -55,7 +55,7 @@ def test_the_report_is_json_of_the_documented_form(tmp_path: Path) -> None:
         for number in range(5_000)
     ]
     found = json.loads(json.dumps(report(tmp_path, flood).to_json()))
-    assert set(found) == {"capture", "packets", "duration_s", "incidents", "counters"}
+    assert set(found) == {"capture", "packets", "duration_s", "incidents", "counters", "notes"}
     (incident,) = found["incidents"]
     assert set(incident) == {
         "target", "vectors", "vector", "packets", "peak_pps", "peak_bps", "sources", "spoofed", "first_seen",
@@ -97,7 +97,7 @@ def test_answers_that_were_asked_for_are_no_reflection(tmp_path: Path) -> None:
     for number in range(6_000):
         server = f"9.9.{number % 40}.1"
         records.append((5 + number / 4_000, ethernet(ip(B, server, udp(number + 1000, 53, bytes(30))))))
-        records.append((5.0001 + number / 4_000, ethernet(ip(server, B, udp(53, number + 1000, bytes(90))))))
+        records.append((5.0001 + number / 4_000, ethernet(ip(server, B, udp(53, number + 1000, bytes(400))))))
     assert told(report(tmp_path, records)) == []
     assert told(report(tmp_path, records[1::2])) == [(B, "udp_amp:dns")]
 

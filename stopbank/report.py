@@ -1,0 +1,107 @@
+"""The report of `stopbank analyze` for people: one block for each attack, rules as they can be copied, and at the end
+what was not counted and why. On a terminal, a bar shows how far a long file is read."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+_TOP = 5
+"""Sources, ports and such that are shown."""
+_OBSERVED = {
+    "source_ports": "source ports",
+    "destination_ports": "to ports",
+    "lengths": "lengths",
+    "ttls": "hop limits",
+}
+
+
+@contextmanager
+def watching(path: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, for as long as the file is read; nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escape(Path(path).name), total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Writes the report (`Report.to_json`) to stdout, as wide as the terminal is."""
+    console = Console(highlight=False, soft_wrap=False)
+    incidents = report["incidents"]
+    found = f"{len(incidents)} attack{'s' * (len(incidents) != 1)}" if incidents else "no attack found"
+    head = f"{report['capture']}: {report['packets']:,} packets in {_seconds(report['duration_s'])}: {found}"
+    console.print(Text(head, style="bold"))
+    for incident in incidents:
+        console.print()
+        _print_incident(console, incident)
+    if report["notes"]:
+        console.print()
+        console.print(Text("Not counted, or not as it stands:", style="bold"))
+        for note in report["notes"]:
+            console.print(Padding(Text(note), (0, 0, 0, 2)))
+
+
+def _print_incident(console: Console, incident: dict[str, Any]) -> None:
+    console.print(Text.assemble((incident["target"], "bold red"), "  ", (incident["vector"], "bold")))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(incident):
+        table.add_row(name, Text(value))
+    console.print(Padding(table, (0, 0, 0, 2)))
+    for rule in incident["rules"]:
+        console.print(Padding(Text(f"rule: {_shares(rule)}", style="dim"), (0, 0, 0, 2)))
+        # One line whatever the width: a rule is there to be copied.
+        console.print(Text(f"  {rule['flowspec']}", style="green"), soft_wrap=True)
+
+
+def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "vectors", ", ".join(_vector(one) for one in incident["vectors"])
+    peak = f"{incident['peak_pps']:,.0f} packets/s, {_bits(incident['peak_bps'])}"
+    yield "peak", f"{peak}; {incident['packets']:,} packets in all"
+    first, last = (datetime.fromisoformat(incident[key]) for key in ("first_seen", "last_seen"))
+    yield "when", f"{first:%Y-%m-%d %H:%M:%S.%f} UTC, for {_seconds((last - first).total_seconds())}"
+    yield "sources", f"{incident['sources']:,}{_SPOOFED[incident['spoofed']]}"
+    details = incident["ioc"]
+    if details.get("sources"):
+        yield "", ", ".join(f"{one['address']} ({one['packets']:,})" for one in details["sources"][:_TOP])
+    for key, name in _OBSERVED.items():
+        if details.get(key):
+            yield name, ", ".join(f"{value} ({count:,})" for value, count in list(details[key].items())[:_TOP])
+
+
+_SPOOFED = {True: ", forged by all signs", False: ", real", None: ""}
+
+
+def _vector(share: dict[str, Any]) -> str:
+    sure = f", confidence {share['confidence']:.0%}" if share.get("confidence") is not None else ""
+    return f"{share['id']} ({share['share_packets']:.0%} of packets, {share['share_bytes']:.0%} of bytes{sure})"
+
+
+def _shares(rule: dict[str, Any]) -> str:
+    collateral = "unknown" if rule["collateral"] is None else f"{rule['collateral']:.1%}"
+    return f"covers {rule['coverage']:.1%} of the attack, {collateral} of normal traffic"
+
+
+def _bits(rate: float) -> str:
+    for unit, size in (("Gbit/s", 1e9), ("Mbit/s", 1e6)):
+        if rate >= size:
+            return f"{rate / size:,.1f} {unit}"
+    return f"{rate / 1e3:,.1f} kbit/s"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.1f} s" if seconds >= 100 else f"{seconds:.3f} s"
