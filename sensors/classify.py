@@ -59,6 +59,8 @@ METRIC_KINDS: dict[Metric, frozenset[Kind]] = {
     Metric.GRE_PACKETS: frozenset({Kind.GRE}),
     Metric.ESP_PACKETS: frozenset({Kind.ESP}),
     Metric.OTHER_PACKETS: frozenset({Kind.GRE, Kind.ESP, Kind.OTHER}),
+    Metric.HTTP_REQUESTS: frozenset({Kind.SYN, Kind.ACK, Kind.FIN}),
+    Metric.TLS_HANDSHAKES: frozenset({Kind.SYN, Kind.ACK, Kind.FIN}),
 }
 """Which packets can have crossed a limit."""
 

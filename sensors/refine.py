@@ -46,9 +46,11 @@ class Scale:
         usual = np.isin(normal.entries["kind"], np.unique(sample["kind"]))
         if background is None or usual.sum() < 20:
             return cls(weights, sizes, (0.0, 0.0), usual, normal)
-        anyway = background[sample["kind"]]
-        shares = tuple(float((of * anyway).sum()) / max(float(of.sum()), 1e-9) for of in (weights, sizes))
-        return cls(weights, sizes, (min(shares[0], 0.9), min(shares[1], 0.9)), usual, normal)
+        packets = min(0.9, float((weights * background[sample["kind"]]).sum()) / max(float(weights.sum()), 1e-9))
+        # What comes anyway is as long as normal traffic is, not as the sample on the whole.
+        ordinary = float(normal.bytes[usual].sum()) / max(float(normal.packets[usual].sum()), 1e-9)
+        longer = ordinary * float(weights.sum()) / max(float(sizes.sum()), 1e-9)
+        return cls(weights, sizes, (packets, min(0.9, packets * longer)), usual, normal)
 
     def kept(self, hit: Mask, normal_hit: Mask) -> float:
         """The share of the attack that a rule takes, the lesser of packets and bytes, from which entries of the sample

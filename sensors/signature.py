@@ -9,7 +9,6 @@ by service: only by source, where sources are few.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +113,7 @@ def signatures(
         for match in _of_vector(target, share.vector, sample[part], prepared, picture, background):
             if match not in found:
                 found.append(match)
-    scored = [one for one in map(evidence.score, _joined(found)) if one.coverage >= SMALLEST]
+    scored = [one for one in _joined(list(map(evidence.score, found)), evidence) if one.coverage >= SMALLEST]
     scored.sort(key=lambda one: -one.coverage)
     return _steady(tuple(scored[:MOST]), before, evidence)
 
@@ -210,16 +209,21 @@ def few_sources(part: ANY) -> tuple[Network, ...]:
     return ()
 
 
-def _joined(found: list[Match]) -> list[Match]:
-    """Rules that differ in the values of a single component become one, until there are few enough."""
+def _joined(found: list[Signature], evidence: Evidence) -> list[Signature]:
+    """Rules that separate and differ in the values of a single component become one: a router holds few."""
     kept = list(found)
-    while len(kept) > MOST:
-        pair = next(((one, other) for one, other in combinations(kept, 2) if _union(one, other) is not None), None)
-        if pair is None:
-            return kept
-        union = _union(*pair)
-        assert union is not None
-        kept = [union if match is pair[0] else match for match in kept if match is not pair[1]]
+    at = 0
+    while at < len(kept):
+        one = kept[at]
+        for other in kept[at + 1 :]:
+            union = _union(one.match, other.match) if one.separates and other.separates else None
+            joined = evidence.score(union) if union is not None else None
+            if joined is not None and joined.separates:
+                kept[at] = joined
+                kept.remove(other)
+                break
+        else:
+            at += 1
     return kept
 
 

@@ -1,0 +1,190 @@
+"""Proposed rules: held to fresh packets of the same attack and of the same normal traffic, to routers' profiles, to an
+independent matcher; and what is said when nothing separates the two."""
+
+from dataclasses import replace
+from functools import cache
+from ipaddress import IPv4Network, ip_network
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mixes import pool, vectors
+from packets import Packet, selects
+
+from rules.match import Family, Match, Network
+from rules.platforms import PROFILES, match_findings
+from rules.traffic import Signature, Vector
+from sensors.classify import Picture, classify
+from sensors.harm import Normal
+from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, MAPPED
+from sensors.matching import selected
+from sensors.signature import signatures
+from sensors.tables import ANY
+
+V4, V6 = ip_network("203.0.113.7/32"), ip_network("2001:db8::7/128")
+ALIKE = {"syn_flood", "ack_flood", "icmp_flood", "udp_flood"}
+"""As the lab makes them they hit a port that normal traffic uses, with packets such as it has."""
+
+
+def some(of: ANY, start: int, count: int) -> ANY:
+    return of[start : start + count]
+
+
+@cache
+def proposed(vector: Vector, target: Network = V4) -> tuple[Picture, tuple[Signature, ...]]:
+    sample = some(pool(vector, target), 0, 3_000)
+    picture = classify(sample, by_bytes=False, target=target)
+    return picture, signatures(target, sample, picture, pool(None, target)[::6], severity=4.0)
+
+
+def taken(rules: tuple[Signature, ...], entries: ANY) -> np.ndarray:
+    out = np.zeros(len(entries), bool)
+    for rule in rules:
+        out |= selected(rule.match, entries)
+    return out
+
+
+PAIRS = [(vector, V4) for vector in vectors()] + [(Vector("udp_amp", "dns"), V6), (Vector("rst_flood"), V6)]
+SEPARABLE = [pair for pair in PAIRS if pair[0].kind not in ALIKE]
+
+
+def test_rules_take_fresh_attack_packets_and_spare_fresh_normal_ones() -> None:
+    figures = []
+    for vector, target in SEPARABLE:
+        _, rules = proposed(vector, target)
+        attack, normal = some(pool(vector, target), 3_000, 3_000), pool(None, target)[1::2]
+        hit = taken(rules, attack)
+        coverage = min(hit.mean(), attack["length"][hit].sum() / attack["length"].sum())
+        figures.append((float(coverage), Normal.of(normal).harm(taken(rules, normal)), len(rules)))
+        assert all(rule.separates for rule in rules), vector
+    coverages, harms, counts = map(np.array, zip(*figures, strict=True))
+    print(f"{len(figures)} families: coverage from {coverages.min():.3f}, collateral to {harms.max():.4f}, "
+          f"rules {counts.mean():.2f} on average, at most {counts.max()}")  # fmt: skip
+    assert coverages.min() >= 0.98
+    assert harms.max() <= 0.01
+    assert counts.max() <= 4
+
+
+@pytest.mark.parametrize("kind", sorted(ALIKE))
+def test_where_nothing_separates_it_says_so_and_asks_for_a_limit(kind: str) -> None:
+    _, rules = proposed(Vector(kind))
+    assert rules
+    assert not any(rule.separates for rule in rules)
+    assert all(rule.collateral is not None and rule.collateral > 0.01 for rule in rules)
+
+
+@pytest.mark.parametrize(("vector", "target"), PAIRS, ids=lambda value: str(value).split("/")[0])
+def test_every_platform_holds_what_is_proposed(vector: Vector, target: Network) -> None:
+    for rule in proposed(vector, target)[1]:
+        assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
+        assert rule.match.destination == target
+
+
+def packet(entry: np.void) -> Packet:
+    """A remembered packet, for the independent matcher."""
+    is_v6, marks = bool(entry["marks"] & IS_IPV6), int(entry["marks"])
+    source, destination = (
+        (int(entry[f"{side}_high"]) << 64 | int(entry[f"{side}_low"])) - (0 if is_v6 else MAPPED)
+        for side in ("source", "destination")
+    )
+    return Packet(
+        family=Family.IPV6 if is_v6 else Family.IPV4,
+        destination=destination,
+        source=source,
+        protocol=int(entry["protocol"]),
+        length=int(entry["length"]),
+        dscp=int(entry["traffic_class"]) >> 2,
+        fragment=int(entry["fragment"]),
+        flow_label=0,
+        source_port=int(entry["source_port"]) if marks & HAS_PORTS else None,
+        destination_port=int(entry["destination_port"]) if marks & HAS_PORTS else None,
+        icmp_type=int(entry["icmp_type"]) if marks & HAS_ICMP else None,
+        icmp_code=int(entry["icmp_code"]) if marks & HAS_ICMP else None,
+        tcp_flags=int(entry["tcp_flags"]) if marks & HAS_FLAGS else None,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(pair=st.sampled_from(PAIRS), seed=st.integers(0, 2**32))
+def test_a_rule_matches_exactly_the_packets_it_claims(pair: tuple[Vector, Network], seed: int) -> None:
+    vector, target = pair
+    random = np.random.default_rng(seed)
+    sample = np.sort(random.choice(pool(vector, target)[:3_000], 300), order="time")
+    normal = random.choice(pool(None, target), 60)
+    for rule in signatures(target, sample, classify(sample, by_bytes=False), normal):
+        hits = np.array([selects(rule.match, packet(entry)) for entry in sample])
+        sizes = sample["length"].astype(float)
+        assert rule.coverage == pytest.approx(min(hits.mean(), sizes[hits].sum() / sizes.sum()))
+        assert rule.collateral is not None
+        assert rule.collateral >= np.mean([selects(rule.match, packet(entry)) for entry in normal]) - 1e-9
+
+
+def test_rules_stay_while_they_do_as_well() -> None:
+    vector = Vector("udp_amp", "memcached")
+    picture, first = proposed(vector)
+    later = some(pool(vector), 2_000, 3_000)
+    again = signatures(V4, later, picture, pool(None)[::6], before=first) if len(later) == 3_000 else ()
+    assert [rule.match for rule in again] == [rule.match for rule in first]
+
+
+def test_rules_go_when_the_attack_changes() -> None:
+    _, first = proposed(Vector("udp_amp", "memcached"))
+    sample = some(pool(Vector("gre_flood")), 0, 3_000)
+    rules = signatures(V4, sample, classify(sample, by_bytes=False), pool(None)[::6], before=first)
+    assert taken(rules, sample).mean() >= 0.98
+
+
+def test_many_services_share_few_rules() -> None:
+    services = ("ard", "bacnet", "coap", "dahua", "mdns", "ntp", "ssdp", "ubnt")
+    sample = np.concatenate([some(pool(Vector("udp_amp", service)), 0, 400) for service in services])
+    picture = classify(sample, by_bytes=False)
+    rules = signatures(V4, sample, picture, pool(None)[::6])
+    assert len(rules) <= 4
+    assert taken(rules, sample).mean() >= 0.98
+    assert Vector("multi_vector") == picture.vectors[-1].vector
+    assert picture.vectors[0].vector.service in services
+
+
+def few_real_sources(count: int) -> ANY:
+    """An ACK flood as normal ACKs are, of a few hosts, each over its own path."""
+    sample = some(pool(Vector("ack_flood")), 0, 3_000).copy()
+    which = np.arange(len(sample)) % count
+    sample["source_low"] = MAPPED | (0x08080800 + which * 7_000_001 % 2**30)
+    sample["ttl"] = 44 + which % 9
+    return sample
+
+
+def test_few_real_sources_get_rules_of_their_own_where_the_service_would_suffer() -> None:
+    sample = few_real_sources(4)
+    picture = classify(sample, by_bytes=False)
+    rules = signatures(V4, sample, picture, pool(None)[::6])
+    assert picture.spoofed is False
+    assert len(rules) == 4
+    assert all(isinstance(rule.match.source, IPv4Network) and rule.match.source.prefixlen == 32 for rule in rules)
+    assert all(rule.separates and rule.collateral == 0.0 for rule in rules)
+
+
+def test_forged_sources_never_get_into_a_rule() -> None:
+    sample = few_real_sources(4)
+    forged = replace(classify(sample, by_bytes=False), spoofed=True)
+    doubtful = replace(forged, spoofed=None)
+    for picture in (forged, doubtful):
+        rules = signatures(V4, sample, picture, pool(None)[::6])
+        assert all(rule.match.source is None for rule in rules)
+
+
+def test_what_comes_anyway_is_no_part_of_the_attack() -> None:
+    """Half of the sample is normal; a rule that takes the attack alone covers it wholly."""
+    attack, usual = some(pool(Vector("udp_flood")), 0, 1_500).copy(), pool(None)
+    attack["destination_port"] = 9_999
+    anyway = usual[(usual["kind"] == attack["kind"][0]) & (usual["protocol"] == 17)]
+    sample = np.concatenate([attack, anyway[:1_500]])
+    background = np.zeros(32)
+    background[attack["kind"][0]] = len(anyway[:1_500]) / len(sample)
+    picture = classify(sample, by_bytes=False, background=background)
+    rules = signatures(V4, sample, picture, usual, background=background)
+    assert Match.parse("match { destination 203.0.113.7/32; protocol =udp; destination-port =9999; }") in [
+        rule.match for rule in rules
+    ]
+    assert rules[0].separates
