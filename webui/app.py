@@ -49,9 +49,11 @@ def overview() -> present.Page:
     status = read_status(settings.state)
     problems = present.status_problems(status, now)
     records: tuple[RuleRecord, ...] = ()
-    wanted, announcements, incidents, sensors = 0, (), (), ()
+    wanted, hidden, announcements, incidents, sensors = 0, 0, (), (), ()
     try:
-        alive = (*store.proposed(), *store.wanted())
+        # What waits for a person first, then what is new: that is what people look for.
+        alive = (*store.proposed(), *reversed(store.wanted()))
+        hidden = max(0, len(alive) - SHOWN)
         ended = store.rules(RuleFilter(intents=frozenset({Intent.ENDED})), limit=SHOWN_ENDED)
         records = (*alive[:SHOWN], *ended)
         wanted = sum(one.intent is Intent.WANTED for one in alive)
@@ -63,6 +65,7 @@ def overview() -> present.Page:
         at=present.moment(now),
         mode=mode(settings.state),
         rules_wanted=wanted,
+        rules_hidden=hidden,
         problems=problems,
         incidents=present.incident_views(incidents),
         rules=present.rule_views(records, announcements, now),

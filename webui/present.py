@@ -102,6 +102,8 @@ class Page:
     mode: str
     rules_wanted: int
     """All of them, also where the list below is cut."""
+    rules_hidden: int
+    """Living rules that the list leaves out."""
     problems: tuple[str, ...]
     incidents: tuple[IncidentView, ...]
     rules: tuple[RuleView, ...]
@@ -194,7 +196,7 @@ def _incident_view(record: IncidentRecord) -> IncidentView:
         vectors=record.vector,
         rate=_rate(rate.get("packets_per_second"), rate.get("bits_per_second")) if record.closed is None else "",
         peak=_rate(record.peak_packets_per_second, record.peak_bits_per_second),
-        sources=str(document.get("sources", "")),
+        sources=_count(document["sources"]) if "sources" in document else "",
         opened=moment(record.opened),
         seen=moment(record.closed or record.updated),
         state=record.state,
@@ -209,7 +211,7 @@ def sensor_views(records: Iterable[SensorRecord], now: datetime) -> tuple[Sensor
         SensorView(
             name=one.name,
             alive=now - one.last_seen <= SENSOR_SILENCE,
-            seen=f"{max(0, (now - one.last_seen).total_seconds()):.0f} s ago",
+            seen=f"{duration(now - one.last_seen)} ago",
             packets=_count(one.statistics.get("packets_total")),
             dropped=_count(one.statistics.get("packets_dropped_total")),
         )
@@ -262,14 +264,19 @@ def moment(when: datetime) -> str:
 
 
 def remaining(left: timedelta) -> str:
-    """A duration in its largest two units; nothing once it is over."""
-    seconds = int(left.total_seconds())
-    if seconds <= 0:
-        return "due"
-    hours, minutes = divmod(seconds // 60, 60)
+    """How long a rule has left; `due` once it is over."""
+    return "due" if left < timedelta(seconds=1) else f"{duration(left)} left"
+
+
+def duration(given: timedelta) -> str:
+    """A duration in its largest two units; a negative one counts as none."""
+    minutes, seconds = divmod(max(0, int(given.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
     if hours:
-        return f"{hours} h {minutes} min left"
-    return f"{minutes} min {seconds % 60} s left" if minutes else f"{seconds} s left"
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _rate(packets: Any, bits: Any) -> str:

@@ -15,13 +15,16 @@ from rules.rule import parse
 from rules.zone import Zone
 from store.records import AnnouncementRecord, IncidentRecord, RuleRecord, SensorRecord, World
 from store.store import Store
+from webui import app
 from webui.app import create_app
+from webui.present import duration
 from webui.settings import Settings
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 RULE = parse(
     "match { destination 203.0.113.7/32; protocol =udp; source-port =53; packet-length >=1000; } then { discard; }"
 )
+OTHER = parse("match { destination 203.0.113.8/32; protocol =udp; source-port =53; } then { discard; }")
 
 
 @pytest.fixture
@@ -146,3 +149,34 @@ def test_the_metrics_of_all_who_listen_nowhere_are_served_together(client: Flask
     text = client.get("/metrics").get_data(as_text=True)
     assert "stopbank_database_up 1.0\n" in text and "stopbank_deliveries_waiting 0.0\n" in text
     assert "# broken.prom can't be read" in text
+
+
+def test_of_many_rules_the_newest_are_shown_and_the_page_says_how_many_are_not(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "SHOWN", 1)
+    older = admit(store)
+    request = Request(OTHER, owner="operator", origin=Origin.OPERATOR, lifetime_seconds=600, is_operator=True)
+    now = NOW + timedelta(seconds=1)
+    newer, _ = store.admit(
+        request, World(()), deadline=NOW + timedelta(minutes=10), actor="ann", reason="attack", now=now, zone="web"
+    )
+    document = client.get("/api/v1/status").get_json()
+    assert [one["id"] for one in document["rules"]] == [newer.id] != [older.id]
+    assert (document["rules_wanted"], document["rules_hidden"]) == (2, 1)
+    assert "1 older rules are not shown" in client.get("/").get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (timedelta(seconds=-5), "0 s"),
+        (timedelta(seconds=59.9), "59 s"),
+        (timedelta(seconds=60), "1 min 0 s"),
+        (timedelta(hours=1), "1 h 0 min"),
+        (timedelta(hours=47, minutes=59), "47 h 59 min"),
+        (timedelta(days=3, hours=2), "3 d 2 h"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(given: timedelta, shown: str) -> None:
+    assert duration(given) == shown
