@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from rules.traffic import Detection, State
-from sensors.evidence_file import EvidenceFile, make_room, sweep
+from sensors.evidence_file import EvidenceFile, make_room, recover
 from sensors.evidence_ring import RecentBytes
 from sensors.evidence_settings import EvidenceSettings
 
@@ -100,9 +100,11 @@ class EvidenceRecorder:
         # Behind everything else on this machine, the capture thread first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
-            if swept := sweep(self._settings.directory):
-                self._counts["lost"] += swept
-                log.warning("unfinished evidence removed", files=swept)
+            whole, lost = recover(self._settings.directory)
+            self._counts["written"] += whole
+            self._counts["lost"] += lost
+            if whole or lost:
+                log.warning("unfinished evidence found", finished=whole, removed=lost)
         except OSError as error:
             self._failed(error)
         due = 0.0
@@ -133,7 +135,7 @@ class EvidenceRecorder:
             return
         try:
             self._ask_for_room()
-            file = EvidenceFile(settings.directory, detection.attack, self._link)
+            file = EvidenceFile(settings.directory, detection, self._link)
         except OSError as error:
             self._failed(error)
             return

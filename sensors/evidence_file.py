@@ -21,6 +21,7 @@ from sensors.framing import RAW_LINKTYPE
 _MAGIC = 0xA1B23C4D
 """A capture file with nanoseconds (libpcap's pcap-savefile(5)), in this machine's byte order."""
 _LONGEST = 262_144
+_HEADER, _RECORD = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
 UNFINISHED = ".part"
 
 
@@ -29,7 +30,8 @@ class EvidenceFile:
     """Raises `OSError` when the disk fails; `discard` then leaves nothing behind."""
 
     directory: Path
-    attack: str
+    detection: Detection
+    """What it was opened for."""
     link: int | None
     """Link type of every packet; None: packets come without their link layer."""
     packets: int = 0
@@ -46,7 +48,18 @@ class EvidenceFile:
         files.private_directory(self.directory)
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         number = RAW_LINKTYPE if self.link is None else self.link
-        self._write(struct.pack("=IHHiIII", _MAGIC, 2, 4, 0, 0, _LONGEST, number))
+        # For whoever finds the file when this process is gone.
+        self._draft.write_text(json.dumps(self._describe(self.detection, True, True)))
+        self._write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _LONGEST, number))
+
+    @property
+    def attack(self) -> str:
+        """The attack's id."""
+        return self.detection.attack
+
+    @property
+    def _draft(self) -> Path:
+        return self.directory / f".{self.attack}.json{UNFINISHED}"
 
     @property
     def _part(self) -> Path:
@@ -87,6 +100,7 @@ class EvidenceFile:
         description = self.path.with_suffix(".json")
         content = json.dumps(self._describe(detection, truncated, interrupted), indent=2)
         files.write(description, content.encode() + b"\n")
+        self._draft.unlink(missing_ok=True)
         return description
 
     def _describe(self, detection: Detection, truncated: bool, interrupted: bool) -> dict[str, object]:
@@ -115,7 +129,7 @@ class EvidenceFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        for path in (self._part, self.path):
+        for path in (self._part, self._draft, self.path):
             path.unlink(missing_ok=True)
 
 
@@ -123,14 +137,65 @@ def _moment(nanoseconds: int) -> str | None:
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat() if nanoseconds else None
 
 
-def sweep(directory: Path) -> int:
-    """Remove what an earlier run left unfinished; how many files."""
+def recover(directory: Path) -> tuple[int, int]:
+    """Finish what a sensor that was killed left unfinished: captures that became whole, and those that could not."""
     described = {path.stem for path in directory.glob("*.json")}
-    found = list(directory.glob(f".*{UNFINISHED}"))
-    found += [path for path in directory.glob("*.pcap") if path.stem not in described]
-    for path in found:
-        path.unlink(missing_ok=True)
-    return len(found)
+    whole = lost = 0
+    for part in sorted(directory.glob(f".*.pcap{UNFINISHED}")):
+        attack = part.name.removeprefix(".").removesuffix(f".pcap{UNFINISHED}")
+        draft = directory / f".{attack}.json{UNFINISHED}"
+        if _recovered(part, draft, directory / f"{attack}.pcap"):
+            whole += 1
+            described.add(attack)
+        else:
+            lost += 1
+            part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+    for path in directory.glob("*.pcap"):
+        if path.stem not in described:
+            # Renamed, and killed before it was described.
+            path.unlink(missing_ok=True)
+            lost += 1
+    return whole, lost
+
+
+def _recovered(part: Path, draft: Path, path: Path) -> bool:
+    """Cuts off what is no whole record, and describes the rest."""
+    try:
+        description, content = json.loads(draft.read_bytes()), part.read_bytes()
+    except (OSError, ValueError):
+        return False
+    if not isinstance(description, dict):
+        return False
+    end, times = _whole_records(content)
+    with part.open("r+b") as file:
+        file.truncate(end)
+        os.fsync(file.fileno())
+    part.replace(path)
+    description |= {
+        "file": path.name,
+        "sha256": hashlib.sha256(memoryview(content)[:end]).hexdigest(),
+        "bytes": end,
+        "packets": len(times),
+        "first_packet": _moment(min(times, default=0)),
+        "last_packet": _moment(max(times, default=0)),
+        "truncated": True,
+        "interrupted": True,
+    }
+    files.write(path.with_suffix(".json"), json.dumps(description, indent=2).encode() + b"\n")
+    return True
+
+
+def _whole_records(content: bytes) -> tuple[int, list[int]]:
+    """Where the last whole record ends, and the records' times (ns)."""
+    end, times = _HEADER.size, []
+    while end + _RECORD.size <= len(content):
+        seconds, nanoseconds, length, _ = _RECORD.unpack_from(content, end)
+        if length > _LONGEST or end + _RECORD.size + length > len(content):
+            break
+        times.append(seconds * 10**9 + nanoseconds)
+        end += _RECORD.size + length
+    return min(end, len(content)), times
 
 
 def make_room(directory: Path, total_bytes: int) -> int:

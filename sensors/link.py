@@ -112,7 +112,11 @@ class Link:
         counts = dict(self._counts) | {"dropped": self._counts["dropped"] + self._outgoing.dropped}
         with self._guard:
             waiting = len(self._queue) + self._collecting
-        return LinkStatus(self._connected, waiting + len(self._outgoing), counts, self._trouble, self._skew)
+        return LinkStatus(self._connected, waiting + len(self._outgoing), counts, self._told_trouble(), self._skew)
+
+    def _told_trouble(self) -> str:
+        spool = self._outgoing.trouble
+        return "; ".join(filter(None, (self._trouble, f"spool: {spool}" if spool else "")))
 
     # ------------------------------------------------------------------------------------------------- the link's own
 

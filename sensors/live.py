@@ -43,6 +43,7 @@ def run(
     def statistics() -> Any:
         return sensors[0].statistics()
 
+    log.info("getting ready", why="at the first start the packet kernel is compiled, which takes half a minute or more")
     link = Link(link_settings, protect, statistics) if link_settings else None
     sensor = Sensor(settings, link.send if link else lambda detection: True)
     sensors.append(sensor)

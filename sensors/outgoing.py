@@ -26,6 +26,8 @@ class Outgoing:
         self._counts = counts
         self._spool = Spool(directory, limit_bytes)
         self._backlog = Backlog()
+        self._told, self._in_trouble = 0, False
+        self._tell_failures()
         for number in self._spool.pending():
             self._restore(number)
 
@@ -42,14 +44,15 @@ class Outgoing:
         """Given up because the spool was full."""
         return self._spool.dropped
 
+    @property
+    def trouble(self) -> str:
+        """Why the disk doesn't keep what is outgoing; empty when it does."""
+        return self._spool.trouble
+
     def keep(self, detection: Detection) -> None:
-        """Take in a detection; on disk when the next `sync` is done."""
-        try:
-            number, given_up = self._spool.append(dumps(detection_to_json(detection)))
-        except (OSError, Refused) as error:
-            self._counts["dropped"] += 1
-            log.error("spool_failed", why=str(error))
-            return
+        """Take in a detection; on disk when the next `sync` is done. Where the disk fails it goes out all the same."""
+        number, given_up = self._spool.append(dumps(detection_to_json(detection)))
+        self._tell_failures()
         self._backlog.settle(given_up)
         replaced = self._backlog.add(number, detection.attack, detection.state)
         self._counts["coalesced"] += len(replaced)
@@ -97,11 +100,21 @@ class Outgoing:
         self._forget(self._backlog.add(number, detection.attack, detection.state, is_news=False))
 
     def _forget(self, numbers: tuple[int, ...]) -> None:
-        try:
-            self._spool.settle(numbers)
-        except OSError as error:
-            # At worst they are sent again after a restart, and told as duplicates.
-            self._failed(error)
+        # Where the disk fails they are sent again after a restart at worst, and told as duplicates.
+        self._spool.settle(numbers)
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        fresh = self._spool.failures - self._told
+        if fresh:
+            self._told += fresh
+            self._counts["spool_errors"] += fresh
+        if bool(self._spool.trouble) != self._in_trouble:
+            self._in_trouble = bool(self._spool.trouble)
+            if self._in_trouble:
+                log.error("spool_failed", why=self._spool.trouble)
+            else:
+                log.info("spool_works_again")
 
     def _failed(self, error: OSError) -> None:
         self._counts["spool_errors"] += 1

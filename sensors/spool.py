@@ -2,14 +2,14 @@
 
 A line is `+ID CRC PAYLOAD` or `-ID`, the latter when the message is settled. A torn or damaged line is left out on
 reading, never guessed at. The spool is bounded: when it is full the oldest messages go, counted, and detection never
-waits for it.
+waits for it. While the disk fails messages are kept in memory, and written when there is room again.
 """
 
 import os
 import re
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sensors import files
@@ -19,6 +19,8 @@ _SETTLED = re.compile(rb"-(\d{1,16})")
 _SEGMENT = re.compile(r"(\d{8})\.spool")
 _TIDY_BYTES = 1 << 20
 """An empty spool whose file is larger than this starts a new file."""
+_TRY_AGAIN = 16
+"""Writes that are left out before a disk that failed is tried again."""
 
 
 class Spool:
@@ -33,6 +35,11 @@ class Spool:
         """Lines left out on reading."""
         self.dropped = 0
         """Messages given up because the spool was full."""
+        self.failures = 0
+        """Writes that the disk didn't take."""
+        self.trouble = ""
+        """Why the last one failed; empty when the disk has everything."""
+        self._left_out = 0
         self._swap = threading.Lock()
         self._descriptor = -1
         self._size = 0
@@ -43,7 +50,7 @@ class Spool:
         self._next = max(self._payloads, default=0) + 1
         self._drop_down_to(limit_bytes // 2)
         # What was read is written anew: a torn last line must not be appended to.
-        self._rewrite()
+        self._try(self._rewrite)
 
     def __len__(self) -> int:
         return len(self._payloads)
@@ -64,8 +71,8 @@ class Spool:
     def append(self, payload: bytes) -> tuple[int, tuple[int, ...]]:
         """Keep a message (no line end in it); gives its number, and those of messages given up to make room.
 
-        The message survives a crash of this process at once, and a power failure after `sync`. An `OSError` leaves it
-        in memory.
+        The message survives a crash of this process at once, and a power failure after `sync`; where the disk fails
+        (`trouble`) neither.
         """
         if b"\n" in payload:
             raise AssertionError("a message is one line")
@@ -75,7 +82,7 @@ class Spool:
         given_up = self._make_room(len(line))
         self._payloads[number] = payload
         self._live_bytes += len(line)
-        self._write(line)
+        self._put(line)
         return number, given_up
 
     def settle(self, numbers: Iterable[int]) -> None:
@@ -85,9 +92,9 @@ class Spool:
             if self._forget(number):
                 lines.append(b"-%d\n" % number)
         if lines:
-            self._write(b"".join(lines))
+            self._put(b"".join(lines))
         if not self._payloads and self._size > min(_TIDY_BYTES, self._limit // 2):
-            self._rewrite()
+            self._try(self._rewrite)
 
     def sync(self) -> None:
         """Make everything appended so far survive a power failure."""
@@ -97,16 +104,20 @@ class Spool:
 
     def close(self) -> None:
         """Sync and close."""
-        self.sync()
-        with self._swap:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        try:
+            self.sync()
+        finally:
+            with self._swap:
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
+                self._descriptor = -1
 
     def _make_room(self, count: int) -> tuple[int, ...]:
-        if self._size + count <= self._limit:
+        # While the disk fails the file doesn't grow, but memory does.
+        if max(self._size, self._live_bytes) + count <= self._limit:
             return ()
         given_up = self._drop_down_to(max(0, self._limit // 2 - count))
-        self._rewrite()
+        self._try(self._rewrite)
         return given_up
 
     def _drop_down_to(self, size: int) -> tuple[int, ...]:
@@ -123,6 +134,25 @@ class Spool:
         if payload is not None:
             self._live_bytes -= len(_line(number, payload))
         return payload is not None
+
+    def _put(self, lines: bytes) -> None:
+        """Appends lines; behind a line that was torn nothing is appended, but everything written anew."""
+        if not self.trouble:
+            self._try(lambda: self._write(lines))
+            return
+        self._left_out += 1
+        if self._left_out % _TRY_AGAIN == 0:
+            self._try(self._rewrite)
+        else:
+            self.failures += 1
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+            self.trouble = ""
+        except OSError as error:
+            self.failures += 1
+            self.trouble = error.strerror or str(error)
 
     def _write(self, lines: bytes) -> None:
         self._size += len(lines)

@@ -23,6 +23,7 @@ from rules.match import Network
 from rules.traffic import Detection, State
 from sensors import evidence_ring, walk
 from sensors.evidence import EvidenceRecorder
+from sensors.evidence_file import EvidenceFile
 from sensors.evidence_ring import SEGMENT_WORDS, RecentBytes, keep_batch
 from sensors.evidence_settings import EvidenceSettings
 from sensors.framing import ETHERNET
@@ -220,7 +221,24 @@ def test_the_oldest_captures_make_room(settings: EvidenceSettings) -> None:
     assert sum(path.stat().st_size for path in settings.directory.glob("*.pcap")) <= 40_000
 
 
-def test_what_a_killed_sensor_left_is_removed_and_counted(settings: EvidenceSettings) -> None:
+def test_what_a_killed_sensor_left_is_finished_as_far_as_it_is_whole(settings: EvidenceSettings) -> None:
+    ring, frame = RecentBytes(1, 10.0), ethernet(ip(A, B, udp(1, 2, bytes(100))))
+    keep(ring, frame, frame, frame, at=now())
+    file = EvidenceFile(settings.directory, attack("a1"), ETHERNET)
+    assert file.add(ring.read(ip_network(B), (ring.oldest, ring.position), 0, 1, False), 1 << 20)
+    with (settings.directory / ".a1.pcap.part").open("r+b") as left:
+        left.truncate(file.size - 7)
+    recorder = recorded(RecentBytes(1, 10.0), settings)
+    assert recorder.status.counts["written"] == 1
+    said = json.loads((settings.directory / "a1.json").read_text())
+    content = (settings.directory / "a1.pcap").read_bytes()
+    assert said["interrupted"] and said["packets"] == 2 and said["target"] == "203.0.113.7/32"
+    assert said["sha256"] == hashlib.sha256(content).hexdigest() and said["bytes"] == len(content)
+    assert [found for _, found in records(content[24:])] == [frame, frame]
+    assert {path.name for path in settings.directory.iterdir()} == {"a1.json", "a1.pcap"}
+
+
+def test_leftovers_that_make_no_sense_are_removed_and_counted(settings: EvidenceSettings) -> None:
     settings.directory.mkdir()
     (settings.directory / ".a0.pcap.part").write_bytes(b"half")
     (settings.directory / "a9.pcap").write_bytes(b"no description")
@@ -252,7 +270,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(settings: EvidenceSettings) 
         # So little that the check beforehand sees nothing: the disk fills up behind it.
         small = replace(settings, file_bytes=1 << 20, least_free_bytes=-(1 << 30))
         recorder = recorded(ring, small, attack("a1"), attack("a1", State.OVER))
-        assert recorder.status.counts == {"lost": 1, "removed": 0}
+        assert recorder.status.counts["lost"] == 1 and not recorder.status.counts["written"]
         assert list(settings.directory.iterdir()) == []
     finally:
         subprocess.run(["umount", settings.directory], check=True)

@@ -1,6 +1,7 @@
 """The spool remembers exactly what wasn't settled, through crashes at any byte, within its bound."""
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -202,3 +203,35 @@ def test_news_goes_before_history() -> None:
     backlog.put_back_all()
     backlog.add(5, "fresh", State.STARTED)
     assert backlog.take() == 5
+
+
+@pytest.mark.peer
+def test_a_full_disk_costs_nothing_that_still_fits_in_memory_and_heals(tmp_path: Path) -> None:
+    directory = tmp_path / "small"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", directory], check=True)
+    try:
+        spool = Spool(directory / "spool", 1 << 20)
+        hog = directory / "hog"
+        kept = {spool.append(b"%d " % number + b"x" * 500)[0]: number for number in range(10)}
+        with hog.open("wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(b"y" * 512)
+        kept |= {spool.append(b"%d " % number + b"x" * 500)[0]: number for number in range(10, 40)}
+        assert spool.failures > 0 and "space" in spool.trouble
+        assert [int(payload.split()[0]) for payload in _content(spool).values()] == list(range(40))
+        # A restart on the full disk keeps what the disk has, and works.
+        again = Spool(directory / "spool", 1 << 20)
+        assert set(range(10)) <= {int(payload.split()[0]) for payload in _content(again).values()}
+        again.append(b"99 more")
+        again.close()
+        hog.unlink()
+        for number in range(40, 60):
+            kept[spool.append(b"%d " % number + b"x" * 500)[0]] = number
+        assert spool.trouble == ""
+        spool.close()
+        healed = Spool(directory / "spool", 1 << 20)
+        assert {number: int(payload.split()[0]) for number, payload in _content(healed).items()} == kept
+        healed.close()
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
