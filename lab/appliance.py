@@ -17,7 +17,8 @@ from rules.neighbour import Neighbour
 
 STOPBANK = Path(sys.executable).parent / "stopbank"
 ENFORCE_PORT, INTAKE_PORT = 1790, 8443
-START_SECONDS = 120
+START_SECONDS = 300
+"""The sensor compiles its kernel first: half a minute on two idle cores, minutes on busy ones."""
 _LOCAL = "10.64.0.1"
 
 

@@ -1,7 +1,8 @@
 """`make demo`: an attack against a host behind a real router, detected, filtered, withdrawn, with the times it took.
 
-Ends with exit code 1 when the attack was not stopped, when traffic that the rule does not name lost more than 1 %, or
-when anything stayed announced. Everything it makes is gone at the end, also after Ctrl-C.
+Ends with exit code 1 when the attack was not stopped, when benign traffic, or any host, port or flow of it that the
+rules do not name, lost more than 1 %, or when anything stayed announced. Everything it makes is gone at the end, also
+after Ctrl-C.
 """
 
 import signal
@@ -16,21 +17,22 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from lab.appliance import Appliance, appliance, monotonic_of
+from lab.appliance import Appliance, CommandFailed, appliance, monotonic_of
+from lab.loss import LIMIT, Bucket, Loss, loss
 from lab.receiver import Counts
 from lab.routers import Validity
-from lab.sender import Stream
+from lab.sender import POOL, Stream
 from lab.topology import PROTECTED, TARGET_IPV4, Lab, lab
 from lab.watch import Seen, Watch, holds_flowspec
 from rules.match import Network
-from rules.rule import RuleId
+from rules.rule import FlowSpec, RuleId
 from store.store import Store
 
 VECTOR = "udp_amp:ntp"
 ATTACK_PPS, ATTACK_SECONDS, ATTACK_START = 50_000, 6.0, 3.0
 BENIGN_PPS, BENIGN_SECONDS = 2_000, 12.0
 LIMITS = ("packets=15000", "udp_packets=10000", "amplification_packets=5000", "syn_packets=5000")
-BENIGN_LOSS_LIMIT = 0.01
+HURT_SHOWN = 10
 LEAK_SECONDS = 1.0
 """Attack packets that still arrive this long after the first one mean that the attack was not stopped."""
 WITHDRAWN_WITHIN_SECONDS = 120.0
@@ -53,7 +55,9 @@ class Story:
     counts: Counts = field(default_factory=Counts)
     sent: int = 0
     benign_sent: int = 0
-    rules: tuple[str, ...] = ()
+    rules: tuple[FlowSpec, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    """Of each benign stream."""
     operator_problems: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
 
@@ -76,8 +80,10 @@ class Story:
         if not self.counts.attack.packets:
             found.append("no attack packet reached the victim at all: the attack was not real")
         lost = self.benign_sent - self.counts.benign.packets
-        if lost > self.benign_sent * BENIGN_LOSS_LIMIT:
+        if lost > self.benign_sent * LIMIT:
             found.append(f"{lost} of {self.benign_sent} benign packets were lost")
+        hurt = [one for loss in self.losses for one in loss.hurt]
+        found += hurt[:HURT_SHOWN] + ([f"and {len(hurt) - HURT_SHOWN} more"] if len(hurt) > HURT_SHOWN else [])
         if self.counts.dropped:
             found.append(f"the victim's counter itself lost {self.counts.dropped} packets: loss can't be judged")
         found += self.operator_problems
@@ -134,23 +140,27 @@ def _attack(console: Console, up: Lab, stopbank: Appliance) -> Story:
     tables["nftables on the edge"] = lambda: str(TARGET_IPV4) in _nftables(up)
     receiver = up.receiver()
     console.print(
-        f"Sending {BENIGN_PPS:,} benign packets/s, then {ATTACK_PPS:,} packets/s of {VECTOR} to {TARGET_IPV4} …"
+        f"Sending {BENIGN_PPS:,} benign packets/s to {PROTECTED[0]} and {BENIGN_PPS:,} to {TARGET_IPV4}, "
+        f"then {ATTACK_PPS:,} packets/s of {VECTOR} to {TARGET_IPV4} …"
+    )
+    quiet = (
+        Stream("benign", PROTECTED[0], BENIGN_PPS, BENIGN_SECONDS, seed=7),
+        Stream("benign", TARGET, BENIGN_PPS, BENIGN_SECONDS, seed=8, first=POOL),
     )
     with Watch(tables) as watch:
-        process = up.attack(
-            [
-                Stream("benign", PROTECTED[0], BENIGN_PPS, BENIGN_SECONDS, seed=7),
-                Stream(VECTOR, TARGET, ATTACK_PPS, ATTACK_SECONDS, ATTACK_START, seed=11),
-            ]
-        )
-        benign, attack = up.sent(process)
+        process = up.attack([*quiet, Stream(VECTOR, TARGET, ATTACK_PPS, ATTACK_SECONDS, ATTACK_START, seed=11)])
+        *benign, attack = up.sent(process)
         story.counts = receiver.stop()
         console.print("Attack over. The rule stays through the hold-down (attacks come in pulses), then goes …")
         story.tables = watch.seen
         _wait(lambda: story.withdrawn is not None, WITHDRAWN_WITHIN_SECONDS)
     story.first_packet, story.last_sent = attack.first_ns / 1e9, attack.last_ns / 1e9
-    story.sent, story.benign_sent = attack.packets, benign.packets
+    story.sent, story.benign_sent = attack.packets, sum(one.packets for one in benign)
     _moments(stopbank, story)
+    matches = [rule.match for rule in story.rules]
+    story.losses = tuple(
+        loss(stream, sent.packets, receiver.numbers(), matches) for stream, sent in zip(quiet, benign, strict=True)
+    )
     return story
 
 
@@ -176,7 +186,7 @@ def _moments(stopbank: Appliance, story: Story) -> None:
                 story.detected = _earlier(story.detected, min(confirmed))
     for rule in rules:
         story.admitted = _earlier(story.admitted, rule.wanted_since or rule.created)
-    story.rules = tuple(str(rule.rule) for rule in rules)
+    story.rules = tuple(rule.rule for rule in rules if isinstance(rule.rule, FlowSpec))
 
 
 def _accepted(stopbank: Appliance, rule: RuleId) -> float:
@@ -218,12 +228,23 @@ def _report(console: Console, story: Story) -> None:
         table.add_row(name, "never" if moment is None else f"{moment - story.first_packet:8.3f} s")
     console.print(table)
     for rule in story.rules:
-        console.print(f"rule: {rule}", markup=False)
+        console.print(f"rule: {rule}", markup=False, soft_wrap=True)
     arrived, lost = story.counts.attack.packets, story.benign_sent - story.counts.benign.packets
     console.print(
         f"attack packets: {story.sent:,} sent, {arrived:,} reached the victim ({arrived / max(1, story.sent):.2%})"
     )
     console.print(f"benign packets: {story.benign_sent:,} sent, {lost:,} lost ({lost / max(1, story.benign_sent):.2%})")
+    for kind in story.losses[0].buckets:
+        buckets = [one for each in story.losses for one in each.buckets[kind]]
+        worst = max(buckets, key=lambda one: one.lost / one.sent, default=Bucket("none", 1, 0))
+        console.print(
+            f"  by {kind}, outside the rules: {len(buckets):,} judged, {sum(one.is_hurt for one in buckets)} hurt, "
+            f"worst {worst.name} with {worst.lost} of {worst.sent} lost"
+        )
+    named = [one.named for one in story.losses]
+    console.print(
+        f"  named by the rules: {sum(one.sent for one in named):,} sent, {sum(one.lost for one in named):,} lost"
+    )
 
 
 def main() -> int:
@@ -235,6 +256,9 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything is taken down.")
         return 130
+    except CommandFailed as error:
+        console.print(f"failed: {error}\nEverything is taken down.", style="red", markup=False)
+        return 1
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -94,6 +94,8 @@ class Ring:
         self._previous: int | None = None
         self._clock = time.time_ns() - time.monotonic_ns()
         self.counts = Counts()
+        self.numbers = np.zeros(SEQUENCE, np.int64)
+        """How many benign packets of each number arrived."""
         self.socket.bind((interface, _ETH_P_ALL))
 
     def wait(self, seconds: float) -> None:
@@ -127,6 +129,7 @@ class Ring:
         own, numbers = _is_client(rows, four, six)
         self.counts.benign.add(lengths[own], stamps[own])
         self._sequence(numbers[own])
+        np.add.at(self.numbers, numbers[own], 1)
         other = (four | (six & ~_is_control(rows))) & ~own
         self.counts.attack.add(lengths[other], stamps[other])
 
@@ -163,7 +166,8 @@ class Receiver:
 
     def __init__(self, namespace: Namespace, interface: str, directory: Path) -> None:
         self._path = directory / f"received-{namespace.label}-{interface}.json"
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, _numbers_path(self._path)):
+            path.unlink(missing_ok=True)
         arguments = namespace.command(sys.executable, "-m", "lab.receiver", interface, self._path)
         self._process: subprocess.Popen[bytes] = namespaces.start(arguments, directory / "receiver.log")
         wait_until(self._path.exists, "the receiver does not start", 30)
@@ -176,6 +180,11 @@ class Receiver:
         """End it; everything that had arrived is counted."""
         namespaces.stop(self._process)
         return self.counts()
+
+    def numbers(self) -> NDArray[np.int64]:
+        """How many benign packets of each number arrived; after `stop`."""
+        loaded: NDArray[np.int64] = np.load(_numbers_path(self._path))
+        return loaded
 
 
 def counts_from_json(text: str) -> Counts:
@@ -196,9 +205,14 @@ def run(ring: Ring, path: Path, is_over: Callable[[], bool]) -> None:
             _write(path, ring.counts)
             written = now
         if over and not size:
+            np.save(_numbers_path(path), ring.numbers)
             return
         if not size:
             ring.wait(0.05)
+
+
+def _numbers_path(path: Path) -> Path:
+    return path.with_suffix(".npy")
 
 
 def _write(path: Path, counts: Counts) -> None:

@@ -50,6 +50,8 @@ class Stream:
     """After the sender starts."""
     seed: int = 1
     port: int = 443
+    first: int = 0
+    """The number of a benign stream's first packet: two streams at once are told apart by it."""
 
     @property
     def packets(self) -> int:
@@ -59,7 +61,7 @@ class Stream:
     def frames(self) -> Frames:
         """The pool that is sent in turns."""
         if self.name == BENIGN:
-            return benign(self.target, POOL, self.seed)
+            return benign(self.target, POOL, self.seed, self.first)
         return attack(Vector.parse(self.name), self.target, POOL, self.seed, self.port)
 
 
