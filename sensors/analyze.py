@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rules.action import Discard
+from rules.action import Discard, RateLimit
 from rules.match import Network
 from rules.rule import FlowSpec
-from rules.traffic import Detection, Rate
+from rules.traffic import Detection, Rate, Signature
 from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
@@ -241,7 +241,7 @@ def _incident(incident: Incident) -> dict[str, object]:
         "last_seen": moment(incident.last_ns).isoformat(),
         "rules": [
             {
-                "flowspec": str(FlowSpec(signature.match, Discard())),
+                "flowspec": str(FlowSpec(signature.match, _action(signature))),
                 "coverage": round(signature.coverage, 4),
                 "collateral": None if signature.collateral is None else round(signature.collateral, 4),
             }
@@ -249,3 +249,8 @@ def _incident(incident: Incident) -> dict[str, object]:
         ],
         "ioc": attack.details,
     }
+
+
+def _action(signature: Signature) -> Discard | RateLimit:
+    """What nothing separates from normal traffic is limited, never dropped."""
+    return Discard() if signature.rate_limit is None else RateLimit(signature.rate_limit)

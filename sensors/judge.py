@@ -220,9 +220,22 @@ def _solicited(incoming: ANY, outgoing: ANY, seconds: float) -> NDArray[np.bool_
     for protocol in np.unique(incoming["protocol"]).tolist():
         if protocol not in (1, 6, 58):
             out |= (incoming["protocol"] == protocol) & _answered(incoming, outgoing, protocol)
+    if seconds < SHORTEST.concentrated:
+        out |= _served(incoming, outgoing)
     asked = outgoing[np.isin(sent, (Kind.ICMP, Kind.ICMPV6)) & np.isin(outgoing["icmp_type"], (8, 128))]
     replies = np.isin(kinds, (Kind.ICMP, Kind.ICMPV6)) & np.isin(incoming["icmp_type"], (0, 129))
     return out | (replies & np.isin(folded(incoming, "source"), folded(asked, "destination")))
+
+
+def _served(incoming: ANY, outgoing: ANY) -> NDArray[np.bool_]:
+    """UDP to ports that send about as much as they get: in a few milliseconds no client gets its own answer yet."""
+    got, gave = (
+        np.bincount(entries[field], entries["weight"] * (entries["protocol"] == 17), minlength=65_536)
+        for entries, field in ((incoming, "destination_port"), (outgoing, "source_port"))
+    )
+    serving = (gave > 0) & (gave >= 0.5 * got)
+    out: NDArray[np.bool_] = (incoming["protocol"] == 17) & serving[incoming["destination_port"]]
+    return out
 
 
 def _answered(incoming: ANY, outgoing: ANY, protocol: int) -> NDArray[np.bool_]:

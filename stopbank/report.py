@@ -1,6 +1,7 @@
 """The report of `stopbank analyze` for people: one block for each attack, rules as they can be copied, and at the end
 what was not counted and why. On a terminal, a bar shows how far a long file is read."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,11 +40,12 @@ def watching(path: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def print_report(report: dict[str, Any]) -> None:
     """Writes the report (`Report.to_json`) to stdout, as wide as the terminal is."""
-    console = Console(highlight=False, soft_wrap=False)
+    # What is piped goes to files and pagers, which wrap as they like.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
     incidents = report["incidents"]
     found = f"{len(incidents)} attack{'s' * (len(incidents) != 1)}" if incidents else "no attack found"
     head = f"{report['capture']}: {report['packets']:,} packets in {_seconds(report['duration_s'])}: {found}"
-    console.print(Text(head, style="bold"))
+    console.print(Text(head, style="bold"), soft_wrap=True)
     for incident in incidents:
         console.print()
         _print_incident(console, incident)
@@ -51,19 +53,19 @@ def print_report(report: dict[str, Any]) -> None:
         console.print()
         console.print(Text("Not counted, or not as it stands:", style="bold"))
         for note in report["notes"]:
-            console.print(Padding(Text(note), (0, 0, 0, 2)))
+            console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
 
 
 def _print_incident(console: Console, incident: dict[str, Any]) -> None:
-    console.print(Text.assemble((incident["target"], "bold red"), "  ", (incident["vector"], "bold")))
+    console.print(Text.assemble((incident["target"], "bold red"), "  ", (incident["vector"], "bold")), soft_wrap=True)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _lines(incident):
         table.add_row(name, Text(value))
-    console.print(Padding(table, (0, 0, 0, 2)))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for rule in incident["rules"]:
-        console.print(Padding(Text(f"rule: {_shares(rule)}", style="dim"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"rule: {_shares(rule)}", style="dim"), (0, 0, 0, 2), expand=False))
         # One line whatever the width: a rule is there to be copied.
         console.print(Text(f"  {rule['flowspec']}", style="green"), soft_wrap=True)
 
@@ -75,6 +77,8 @@ def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
     first, last = (datetime.fromisoformat(incident[key]) for key in ("first_seen", "last_seen"))
     yield "when", f"{first:%Y-%m-%d %H:%M:%S.%f} UTC, for {_seconds((last - first).total_seconds())}"
     yield "sources", f"{incident['sources']:,}{_SPOOFED[incident['spoofed']]}"
+    if "confidence" in incident:
+        yield "confidence", f"{incident['confidence']:.0%}"
     details = incident["ioc"]
     if details.get("sources"):
         yield "", ", ".join(f"{one['address']} ({one['packets']:,})" for one in details["sources"][:_TOP])
@@ -87,8 +91,7 @@ _SPOOFED = {True: ", forged by all signs", False: ", real", None: ""}
 
 
 def _vector(share: dict[str, Any]) -> str:
-    sure = f", confidence {share['confidence']:.0%}" if share.get("confidence") is not None else ""
-    return f"{share['id']} ({share['share_packets']:.0%} of packets, {share['share_bytes']:.0%} of bytes{sure})"
+    return f"{share['id']} ({share['share_packets']:.0%} of packets, {share['share_bytes']:.0%} of bytes)"
 
 
 def _shares(rule: dict[str, Any]) -> str:

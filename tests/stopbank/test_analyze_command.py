@@ -1,0 +1,71 @@
+"""`stopbank analyze` as a person or a script meets it."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blocks import Blocks
+from kernel_rig import A, B
+from rawframes import SYN, ethernet, icmp, ip, pcap, tcp
+
+_DRAW = random.Random(6)
+FLOOD = [
+    (100 + number / 10_000, ethernet(ip(f"9.{_DRAW.randrange(256)}.{_DRAW.randrange(256)}.1", B, tcp(9, 80, SYN))))
+    for number in range(5_000)
+]
+
+
+def stopbank(*words: str, columns: str | None = None, data: bytes | None = None) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `stopbank analyze`."""
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    environment |= {"COLUMNS": columns} if columns else {}
+    command = [sys.executable, "-c", "from stopbank.cli import main; main()", "analyze", *words]
+    done = subprocess.run(command, env=environment, input=data, capture_output=True, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.mark.parametrize("columns", ["80", "120", None])
+def test_the_report_shows_each_attack_with_rules_on_lines_of_their_own(columns: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "flood.pcap"
+    path.write_bytes(pcap(FLOOD)[:-7])
+    code, out, error = stopbank(str(path), columns=columns)
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{path}: 4,999 packets in 0.500 s: 1 attack"
+    assert f"{B}  syn_flood" in lines
+    assert any(line.startswith(f"  match {{ destination {B}/32;") and line.endswith("discard; }") for line in lines)
+    assert "  1 record cut off by the end of the file" in [line.rstrip() for line in lines]
+    told = [line for line in lines[1:] if "match {" not in line]
+    assert max(map(len, told)) <= int(columns or 200)
+
+
+def test_quiet_traffic_is_said_to_be_quiet(tmp_path: Path) -> None:
+    path = tmp_path / "quiet.pcap"
+    path.write_bytes(pcap([(1.0 + number, ethernet(ip(A, B, icmp(8, 0)))) for number in range(5)]))
+    code, out, _ = stopbank(str(path))
+    assert (code, out) == (0, f"{path}: 5 packets in 4.000 s: no attack found\n")
+
+
+def test_json_comes_through_a_pipe_and_says_the_same(tmp_path: Path) -> None:
+    code, out, error = stopbank("-", "--json", data=pcap(FLOOD))
+    found = json.loads(out)
+    assert (code, error, found["capture"]) == (0, "", "-")
+    assert [(one["target"], one["vector"]) for one in found["incidents"]] == [(B, "syn_flood")]
+
+
+def test_what_cannot_be_read_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    empty, text, foreign = tmp_path / "empty", tmp_path / "text", tmp_path / "usb.pcapng"
+    empty.write_bytes(b"")
+    text.write_bytes(b"GET / HTTP/1.1\r\n\r\n")
+    make = Blocks()
+    foreign.write_bytes(make.section() + make.interface(189) + make.enhanced(1, bytes(64)))
+    for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory"), (empty, "is empty"),
+                      (text, "is no capture file"), (foreign, "USB_LINUX (189)")):  # fmt: skip
+        code, out, error = stopbank(str(path))
+        assert (code, out, error.count("\n")) == (2, "", 1), path
+        assert error.startswith("error: capture: ")
+        assert why in error
