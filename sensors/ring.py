@@ -69,7 +69,9 @@ class Ring:
         self._next = 0
         self._dropped = self._frozen = 0
         try:
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            # Where there is no link layer to speak of, the kernel begins at the IP header for certain only when asked.
+            kind = socket.SOCK_DGRAM if self.link == RAW else socket.SOCK_RAW
+            self.socket = socket.socket(socket.AF_PACKET, kind, 0)
         except PermissionError:
             raise Refused("interfaces", interface, "capturing needs CAP_NET_RAW") from None
         try:
@@ -86,7 +88,8 @@ class Ring:
     def _set_up(self) -> mmap.mmap:
         settings, option = self._settings, self.socket.setsockopt
         option(_SOL_PACKET, _VERSION, _TPACKET_V3)
-        option(_SOL_PACKET, _VNET_HDR, 1)
+        if self.link != RAW:
+            option(_SOL_PACKET, _VNET_HDR, 1)
         if not settings.keep_outgoing:
             option(_SOL_PACKET, _IGNORE_OUTGOING, 1)
         self._attach_filter()
@@ -124,7 +127,7 @@ class Ring:
             taken += 1
             walk.ring_block(
                 *tables.arrays, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES, self.link,
-                self._settings.weight, True, self._settings.keep_outgoing,
+                self._settings.weight, self.link != RAW, self._settings.keep_outgoing,
             )  # fmt: skip
             if self._recent is not None:
                 keep_block(

@@ -1,9 +1,11 @@
 """The packet ring and the live loop on a real veth pair: nothing lost, tags seen, attacks found in time, by
 CAP_NET_RAW alone."""
 
+import fcntl
 import secrets
 import socket
 import statistics
+import struct
 import subprocess
 import threading
 import time
@@ -13,13 +15,14 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from kernel_rig import A, B, columns_of
+from kernel_rig import B6, A, B, columns_of
 from rawframes import ACK, SYN, ethernet, ip, tcp, udp
 
 from rules.errors import Refused
 from rules.traffic import Detection, State
 from rules.zone import Metric, Zone
 from sensors import tables, walk
+from sensors.framing import RAW
 from sensors.headers import Total
 from sensors.loop import Sensor
 from sensors.pcaplive import LibpcapInterface
@@ -144,6 +147,34 @@ def test_an_interface_that_goes_away_is_waited_for() -> None:
 
         wait_for(returned)
         source.close()
+
+
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
+def test_a_tunnel_that_hands_over_bare_ip_is_counted_and_filtered() -> None:
+    name = f"sbt{secrets.token_hex(4)}"
+    with Path("/dev/net/tun").open("r+b", buffering=0) as tunnel:
+        # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
+        fcntl.ioctl(tunnel, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        source = Rings(Capturing((name,), filter="udp", ring_megabytes=8))
+        for packet in (ip(A, B, udp(53, 9, bytes(50))), ip(A, B, tcp(1, 2, SYN)), ip("2001:db8::1", B6, udp(1, 2))):
+            tunnel.write(packet)
+        into = fed(source, 2)
+        assert columns_of(into, B)["AMPLIFICATION"] == 1 and columns_of(into, B6)["UDP"] == 1
+        assert into.totals[Total.PACKETS] == 2 and source.link == RAW
+        source.close()
+
+
+def test_a_kind_of_interface_that_is_not_known_is_refused_in_a_line() -> None:
+    name = f"sbc{secrets.token_hex(4)}"
+    if subprocess.run(["ip", "link", "add", name, "type", "vcan"], capture_output=True).returncode:
+        pytest.skip("this kernel makes no CAN interfaces")
+    try:
+        with pytest.raises(Refused, match="kind 280") as error:
+            Rings(Capturing((name,)))
+        assert len(error.value.problems) == 1
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
 
 
 @pytest.mark.parametrize(("interfaces", "filter_"), [(("nosuch0",), None), (("lo",), "this is no filter")])
