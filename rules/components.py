@@ -7,7 +7,7 @@ encoding an NLRI is byte-exact; `normal()` gives the one form that all spellings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 
 Spans = tuple[tuple[int, int], ...]
@@ -98,15 +98,15 @@ class Numeric:
     @classmethod
     def of_spans(cls, spans: Spans, maximum: int) -> "Numeric":
         """The normal form of a set of numbers within 0…maximum; an empty set becomes FALSE, the full one TRUE."""
-        return cls(tuple(_span_group(low, high, maximum) for low, high in spans) or ((_NEVER,),))
+        return _of_spans(spans, maximum)
 
     def spans(self, maximum: int) -> Spans:
         """The numbers 0…maximum that match."""
-        return merged(span for group in self.groups for span in _conjunction(group, maximum))
+        return _spans(self.groups, maximum)
 
     def normal(self, maximum: int) -> "Numeric":
         """The same meaning within 0…maximum, in the one form all its spellings share; never uses `!=`."""
-        return Numeric.of_spans(self.spans(maximum), maximum)
+        return _of_spans(self.spans(maximum), maximum)
 
     def comparisons(self) -> Iterator[Comparison]:
         """Every comparison, in order."""
@@ -115,6 +115,17 @@ class Numeric:
 
 
 _NEVER = Comparison(Operator.FALSE, 0)
+
+
+@lru_cache(maxsize=4096)
+def _spans(groups: tuple[tuple[Comparison, ...], ...], maximum: int) -> Spans:
+    """Kept: thousands of rules ask for the same few ports and protocols, each a dozen times."""
+    return merged(span for group in groups for span in _conjunction(group, maximum))
+
+
+@lru_cache(maxsize=4096)
+def _of_spans(spans: Spans, maximum: int) -> Numeric:
+    return Numeric(tuple(_span_group(low, high, maximum) for low, high in spans) or ((_NEVER,),))
 
 
 def _conjunction(group: tuple[Comparison, ...], maximum: int) -> Spans:

@@ -93,10 +93,12 @@ _SAYS: dict[tuple[Relation, bool], tuple[str, Callable[..., Finding], str, str]]
 
 
 def _among_flowspec(rule: FlowSpec, others: list[Held], active: ActiveRules) -> Iterator[Finding]:
-    own = prepared(rule.match)
     found: dict[tuple[Relation, bool], list[Held]] = defaultdict(list)
+    own = None
     for held in others:
         if isinstance(held.rule, FlowSpec):
+            # Most rules meet no other, and what comparing needs is dear.
+            own = own or prepared(rule.match)
             seen = compare(own, active.prepared(held, held.rule.match))
             found[seen, held.rule.action == rule.action].append(held)
     for key, (id, say, reason, fix) in _SAYS.items():

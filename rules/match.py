@@ -5,7 +5,7 @@ A `Match` keeps its components as they were given; `normal()` is the form rules 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -144,8 +144,14 @@ class Match:
     """IPv6 only."""
     family: Family | None = None
     """Needed only where there is no prefix to tell it; IPv4 by default."""
+    _given: "tuple[tuple[Component, Prefix | Numeric | Bitmask], ...]" = field(
+        init=False, repr=False, compare=False, default=()
+    )
+    """Worked out once: whoever judges a rule asks for it dozens of times."""
 
     def __post_init__(self) -> None:
+        given = ((component, getattr(self, attribute)) for component, attribute in _ATTRIBUTES.items())
+        object.__setattr__(self, "_given", tuple((component, value) for component, value in given if value is not None))
         prefixes = {c: p for c in PREFIXES if (p := getattr(self, c.attribute)) is not None}
         if self.family is None:
             default = Family.IPV6 if self.flow_label is not None else Family.IPV4
@@ -155,7 +161,7 @@ class Match:
             raise Refused.all(problems)
 
     def _problems(self, prefixes: dict[Component, Prefix]) -> Iterator[Problem]:
-        if not any(True for _ in self.components()):
+        if not self._given:
             yield Problem("match", "", "empty: it would match every packet; give at least a destination")
         for component, prefix in prefixes.items():
             if Family.of(prefix) is not self.family:
@@ -172,22 +178,19 @@ class Match:
         assert self.family is not None
         return self.family
 
-    def components(self) -> "Iterator[tuple[Component, Prefix | Numeric | Bitmask]]":
+    def components(self) -> "tuple[tuple[Component, Prefix | Numeric | Bitmask], ...]":
         """The components present, in NLRI order."""
-        for component, attribute in _ATTRIBUTES.items():
-            value = getattr(self, attribute)
-            if value is not None:
-                yield component, value
+        return self._given
 
     def normal(self) -> "Match":
         """The same packets, written in the one form that is stored and announced."""
         changes: dict[str, Numeric | Bitmask] = {}
         for component, value in self.components():
-            if isinstance(value, Numeric):
-                changes[component.attribute] = value.normal(MAXIMUM[component])
-            elif isinstance(value, Bitmask):
-                changes[component.attribute] = value.normal()
-        return replace(self, **changes)  # type: ignore[arg-type]
+            if isinstance(value, Numeric | Bitmask):
+                normal = value.normal(MAXIMUM[component]) if isinstance(value, Numeric) else value.normal()
+                if normal != value:
+                    changes[component.attribute] = normal
+        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
 
     def meaning(self) -> tuple[object, ...]:
         """A hashable value that is equal for two matches exactly when they select the same packets, component by
@@ -240,13 +243,16 @@ def parse_prefix(field: str, given: str) -> Network:
         raise Refused(field, given, "write the prefix length: 192.0.2.7/32 for one IPv4 host, 2001:db8::7/128 for IPv6")
     if "%" in given:
         raise Refused(field, given, "has a zone index, which no prefix has; leave out what stands behind the %")
+    if given.rsplit("/", 1)[1].isdecimal():
+        try:
+            return ip_network(given)
+        except ValueError:
+            # What is wrong with it is said below.
+            pass
     try:
         loose = ip_network(given, strict=False)
     except ValueError:
         raise Refused(field, given, "is no IPv4 or IPv6 prefix, such as 192.0.2.0/24 or 2001:db8::/48") from None
     if not given.rsplit("/", 1)[1].isdecimal():
         raise Refused(field, given, f"write the prefix length as a number: {loose}")
-    try:
-        return ip_network(given)
-    except ValueError:
-        raise Refused(field, given, f"has host bits set; the prefix of that length is {loose}") from None
+    raise Refused(field, given, f"has host bits set; the prefix of that length is {loose}")

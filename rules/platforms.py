@@ -182,6 +182,8 @@ def _names(mask: int, known: dict[str, int]) -> str:
 
 
 def _size_findings(match: Match, profile: Profile) -> list[Finding]:
+    if _longest(match) <= profile.max_nlri_bytes:
+        return []
     try:
         nlri = encode(match)
     except Refused as refusal:
@@ -192,6 +194,14 @@ def _size_findings(match: Match, profile: Profile) -> list[Finding]:
         return []
     reason = f"encodes to {size} bytes; {profile.name} holds {profile.max_nlri_bytes} and drops longer ones silently"
     return [error("platform.nlri", "match", size, reason, "split the rule, or use ranges")]
+
+
+def _longest(match: Match) -> int:
+    """More bytes than its NLRI can have, without encoding it: type, length, offset and address; 5 for each value."""
+    return sum(
+        1 + 5 * sum(map(len, value.groups)) if isinstance(value, Numeric | Bitmask) else 19
+        for _, value in match.components()
+    )
 
 
 def _doubts(rule: FlowSpec, profile: Profile) -> list[Finding]:

@@ -1,7 +1,7 @@
 """A rule: what is announced to routers, FlowSpec or blackhole, without its lifetime (that is `rules.lifecycle`)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
@@ -28,14 +28,17 @@ class FlowSpec:
 
     match: Match
     action: Action
+    _id: RuleId | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "match", self.match.normal())
 
     @property
     def id(self) -> RuleId:
-        """The key, not the action: a router holds one action per NLRI."""
-        return _rule_id("flowspec", self.match.meaning())
+        """The key, not the action: a router holds one action per NLRI. Worked out at the first use."""
+        if self._id is None:
+            object.__setattr__(self, "_id", _rule_id("flowspec", self.match.meaning()))
+        return self._id  # type: ignore[return-value]
 
     @property
     def target(self) -> Network | OffsetPrefix | None:

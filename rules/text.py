@@ -7,6 +7,7 @@ typed values.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
@@ -42,6 +43,7 @@ _FLAG_ALIASES = {"urgent": "urg", "psh": "push"}
 _SYMBOL_OPERATORS = {symbol: operator for operator, symbol in SYMBOLS.items()}
 _COMPARISON = re.compile(r"(>=|<=|!=|=|>|<)?([^<>=!&]+)")
 _TOKEN = re.compile(r"[{};\[\]]|[^\s{};\[\]]+")
+_SPACES = str.maketrans("\t\r\n", "   ")
 _LENGTH_LIMIT = 65536
 
 
@@ -159,7 +161,7 @@ def _blocks(given: str, names: tuple[str, ...]) -> dict[str, _Block]:
     expected = " ".join(f"{name} {{ …; }}" for name in names)
     if len(given) > _LENGTH_LIMIT:
         raise Refused("rule", given[:40], f"is {len(given)} characters long; the limit is {_LENGTH_LIMIT}")
-    if not (given.isascii() and all(character.isprintable() or character in " \t\r\n" for character in given)):
+    if not (given.isascii() and given.translate(_SPACES).isprintable()):
         raise Refused("rule", given, "has characters other than printable ASCII")
     tokens = iter(_TOKEN.findall(given))
     found: dict[str, _Block] = {}
@@ -222,7 +224,7 @@ def _match(block: _Block, family: Family | None, problems: list[Problem]) -> Mat
         if component.attribute in fields:
             problems.append(Problem(keyword, " ".join(values), f"says the same as {component.keyword}, given before"))
             continue
-        fields[component.attribute] = _collect(problems, _parse_component, component, keyword, values)
+        fields[component.attribute] = _collect(problems, _parse_component, component, keyword, tuple(values))
         if keyword == "next-header" and family is None:
             family = _family_hint(fields)
     if len(problems) > before:
@@ -236,7 +238,9 @@ def _family_hint(fields: dict[str, Any]) -> Family | None:
     return None if any(fields.get(component.attribute) for component in PREFIXES) else Family.IPV6
 
 
-def _parse_component(component: Component, keyword: str, values: list[str]) -> Prefix | Numeric | Bitmask:
+@lru_cache(maxsize=1024)
+def _parse_component(component: Component, keyword: str, values: tuple[str, ...]) -> Prefix | Numeric | Bitmask:
+    """Kept: thousands of rules name the same few protocols and ports."""
     items = _items(keyword, values)
     if component in PREFIXES:
         if len(items) != 1:
@@ -253,7 +257,7 @@ def _parse_component(component: Component, keyword: str, values: list[str]) -> P
     return Bitmask(tuple(groups)) if component in BITMASKS else Numeric(tuple(groups))
 
 
-def _items(keyword: str, values: list[str]) -> list[str]:
+def _items(keyword: str, values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise Refused(keyword, "", "needs a value")
     if values[0] == "[" and values[-1] == "]":
