@@ -3,7 +3,7 @@
 Holds no deadline and no state of announcements; whoever loads it decides what counts as wanted.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -79,6 +79,51 @@ class ActiveRules:
             return
         self._starts[target.version].append((int(target.network_address), target.prefixlen, held.id))
         self._lengths[target.version].add(target.prefixlen)
+
+    def changed(self, added: Iterable[Held], removed: Iterable[Held]) -> "ActiveRules":
+        """Those without the removed ones and with the added ones; dear parts that stay the same are shared."""
+        added, removed = tuple(added), tuple(removed)
+        if 4 * (len(added) + len(removed)) > len(self):
+            gone = {one.id for one in removed}
+            return ActiveRules((*(one for one in self if one.id not in gone), *added))
+        made = ActiveRules()
+        made._by_id, made._prepared = self._by_id.copy(), self._prepared.copy()
+        made._by_origin, made._by_zone = self._by_origin.copy(), self._by_zone.copy()
+        made._anywhere = self._anywhere.copy()
+        made._starts = {version: starts.copy() for version, starts in self._starts.items()}
+        made._lengths = {version: lengths.copy() for version, lengths in self._lengths.items()}
+        for one in removed:
+            made._drop(one.id)
+        for one in added:
+            made._drop(one.id)
+            made._add(one)
+        return made
+
+    def _add(self, held: Held) -> None:
+        self._by_id[held.id] = held
+        self._by_origin[held.origin] += 1
+        self._by_zone[held.zone, held.origin] += 1
+        target = held.rule.target
+        if target is None or isinstance(target, OffsetPrefix):
+            self._anywhere.append(held.id)
+            return
+        insort(self._starts[target.version], (int(target.network_address), target.prefixlen, held.id))
+        self._lengths[target.version].add(target.prefixlen)
+
+    def _drop(self, id: RuleId) -> None:
+        held = self._by_id.pop(id, None)
+        if held is None:
+            return
+        self._by_origin[held.origin] -= 1
+        self._by_zone[held.zone, held.origin] -= 1
+        self._prepared.pop(id, None)
+        target = held.rule.target
+        if target is None or isinstance(target, OffsetPrefix):
+            self._anywhere.remove(id)
+            return
+        # A length that no rule has any more stays known: it costs a look and changes no answer.
+        starts = self._starts[target.version]
+        del starts[bisect_left(starts, (int(target.network_address), target.prefixlen, id))]
 
     def __len__(self) -> int:
         return len(self._by_id)

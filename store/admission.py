@@ -44,7 +44,7 @@ class Admission(Rules):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._held = HeldRules()
+        self._held = HeldRules(self._wanted)
 
     def admit(
         self,

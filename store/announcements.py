@@ -15,6 +15,8 @@ from store.models import AnnouncementRow
 from store.records import AnnouncementRecord
 
 _KEY = ("rule_id", "neighbour", "speaker")
+_FEW = 500
+"""So many rules are asked for by name. SQLite takes at most 999 variables in older builds."""
 _table = cast(Table, AnnouncementRow.__table__)
 
 
@@ -40,10 +42,8 @@ class Announcements(Database):
             session.connection().execute(delete(_table).where(same), keys)
             session.connection().execute(insert(_table), list(rows.values()))
             after = _standing(session, rules)
-            for rule in sorted(after - before):
-                outbox.add(session, "rule.announced", {"id": rule}, latest)
-            for rule in sorted(before - after):
-                outbox.add(session, "rule.withdrawn", {"id": rule}, latest)
+            outbox.add_many(session, "rule.announced", ({"id": rule} for rule in sorted(after - before)), latest)
+            outbox.add_many(session, "rule.withdrawn", ({"id": rule} for rule in sorted(before - after)), latest)
 
     def announcements(self, rule: RuleId | None = None, speaker: str | None = None) -> tuple[AnnouncementRecord, ...]:
         """All, or those of one rule or one speaker, by rule and neighbour."""
@@ -72,11 +72,13 @@ class Announcements(Database):
             return len(session.scalars(query).all())
 
 
-def _standing(session: Session, rules: set[RuleId]) -> set[str]:
+def _standing(session: Session, rules: set[RuleId]) -> set[RuleId]:
     """Those of the rules that stand, or may stand, at some neighbour."""
     on = {phase.value for phase in ON_THE_ROUTER}
-    everywhere = session.scalars(select(AnnouncementRow.rule_id).where(AnnouncementRow.phase.in_(on)).distinct())
-    return {rule for rule in everywhere if rule in rules}
+    query = select(AnnouncementRow.rule_id).where(AnnouncementRow.phase.in_(on)).distinct()
+    if len(rules) <= _FEW:
+        query = query.where(AnnouncementRow.rule_id.in_(rules))
+    return rules.intersection(session.scalars(query))
 
 
 def _values(record: AnnouncementRecord) -> dict[str, object]:

@@ -3,6 +3,7 @@
 Every writing transaction counts itself, so that a reader polls one number instead of tables.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -25,6 +26,9 @@ class Concern(Enum):
     STATUS = "status"
     """Announcements, incidents, sensors, messages: what pages show."""
 
+
+_COUNTED = "counted"
+"""Where a writing session, which lives for one transaction, keeps which counters it has moved."""
 
 PATIENCE_SECONDS = 10.0
 """How long a transaction waits for another one's lock."""
@@ -51,6 +55,8 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writers = engine.execution_options(**{sqlite.WRITES: True})
+        self._joined = threading.local()
+        """`session`: the transaction of this thread that everything joins; see `together`."""
 
     def close(self) -> None:
         """Closes every connection."""
@@ -59,21 +65,65 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """One consistent view; nothing may be changed in it."""
+        if (outer := self._outer()) is not None:
+            with translated():
+                outer.flush()
+                yield outer
+            return
         with translated(), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self, concern: Concern) -> Iterator[Session]:
         """Everything or nothing; holds the one write lock from its beginning."""
+        if (outer := self._outer()) is not None:
+            with self._part_of(outer, concern):
+                yield outer
+            return
         with translated(), Session(self._writers, expire_on_commit=False) as session, session.begin():
             # First, so that the lock is held before anything is read.
-            session.execute(
-                update(CounterRow).where(CounterRow.name == concern.value).values(value=CounterRow.value + 1)
-            )
+            _count(session, concern)
             yield session
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Every call of this thread until the end is part of one transaction, on disk when this ends: one wait for it.
+
+        A call that raises undoes itself alone. What is raised through the end undoes everything; so whatever is told
+        to others, or remembered, must wait for the end. Must not be nested.
+        """
+        with self.writing(Concern.STATUS) as session:
+            self._joined.session = session
+            try:
+                yield
+            finally:
+                del self._joined.session
+
+    def _outer(self) -> Session | None:
+        return getattr(self._joined, "session", None)
+
+    @contextmanager
+    def _part_of(self, outer: Session, concern: Concern) -> Iterator[None]:
+        try:
+            with translated(), outer.begin_nested():
+                _count(outer, concern)
+                yield
+        except BaseException:
+            # What is kept for the transaction, such as the end of the audit chain, may tell of what is undone.
+            outer.info.clear()
+            raise
 
     def change_counter(self, concern: Concern | None = None) -> int:
         """A number that grows with every writing transaction, of all or of one concern."""
         with self.reading() as session:
             rows = session.execute(select(CounterRow.name, CounterRow.value)).all()
         return sum(value for name, value in rows if concern is None or name == concern.value)
+
+
+def _count(session: Session, concern: Concern) -> None:
+    """Once in a transaction is enough."""
+    counted: frozenset[Concern] = session.info.get(_COUNTED, frozenset())
+    if concern in counted:
+        return
+    session.info[_COUNTED] = counted | {concern}
+    session.execute(update(CounterRow).where(CounterRow.name == concern.value).values(value=CounterRow.value + 1))

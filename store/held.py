@@ -10,39 +10,51 @@ from rules.guard import ActiveRules, Held
 from store import readback
 from store.models import RuleRow
 from store.records import Intent, RuleRecord
+from store.wanted import WantedRules
 
 _Key = tuple[int, str]
 """A row's key and hash: together they fix text, owner, zone and generation."""
 
-_CHUNK = 500
-"""SQLite takes at most 999 variables in older builds."""
+_FEW = 500
+"""Of more rules than this, everything is read. SQLite takes at most 999 variables in older builds."""
+
+_QUERY = f"SELECT key, hash FROM {RuleRow.__tablename__} WHERE intent = '{Intent.WANTED.value}'"
 
 
 class HeldRules:
     """Safe to use from several threads: each result replaces the kept one as a whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: WantedRules) -> None:
+        self._wanted = wanted
         self._kept: tuple[dict[_Key, Held | None], ActiveRules] = ({}, ActiveRules())
 
     def current(self, session: Session) -> ActiveRules:
         """What is wanted in the session's transaction; unreadable rules hold nothing."""
-        query = select(RuleRow.key, RuleRow.hash).where(RuleRow.intent == Intent.WANTED.value)
-        keys: list[_Key] = [(key, row_hash) for key, row_hash in session.execute(query)]
+        session.flush()
+        keys: set[_Key] = {(row[0], row[1]) for row in session.connection().exec_driver_sql(_QUERY)}
         known, active = self._kept
-        if len(keys) == len(known) and all(key in known for key in keys):
+        missing = keys - known.keys()
+        gone = known.keys() - keys
+        if not missing and not gone:
             return active
-        fresh = _read(session, [key for key, row_hash in keys if (key, row_hash) not in known])
-        held = {key: known[key] if key in known else fresh.get(key) for key in keys}
-        active = ActiveRules(one for one in held.values() if one is not None)
-        self._kept = held, active
+        fresh = self._read(session, missing)
+        removed = [held for key in gone if (held := known[key]) is not None]
+        active = active.changed((held for held in fresh.values() if held is not None), removed)
+        self._kept = {key: held for key, held in known.items() if key not in gone} | fresh, active
         return active
 
-
-def _read(session: Session, keys: list[int]) -> dict[_Key, Held]:
-    found = {}
-    for start in range(0, len(keys), _CHUNK):
-        rows = session.scalars(select(RuleRow).where(RuleRow.key.in_(keys[start : start + _CHUNK])))
-        for row, record in ((row, readback.rule_record(row)) for row in rows):
+    def _read(self, session: Session, keys: set[_Key]) -> dict[_Key, Held | None]:
+        found: dict[_Key, Held | None] = dict.fromkeys(keys)
+        if len(keys) > _FEW:
+            records = self._wanted.current(session)
+            by_hash = {record.hash: record for record in records}
+            return {key: _held(by_hash[key[1]]) if key[1] in by_hash else None for key in keys}
+        for row in session.scalars(select(RuleRow).where(RuleRow.key.in_(key for key, _ in keys))):
+            record = readback.rule_record(row)
             if isinstance(record, RuleRecord):
-                found[row.key, row.hash] = Held(record.rule, record.owner, record.origin, record.zone, record.id)
-    return found
+                found[row.key, row.hash] = _held(record)
+        return found
+
+
+def _held(record: RuleRecord) -> Held:
+    return Held(record.rule, record.owner, record.origin, record.zone, record.id)

@@ -1,5 +1,6 @@
 """Rows back into values. A row is never trusted: what doesn't parse, or doesn't fit its id or hash, is unreadable."""
 
+import json
 from functools import lru_cache
 
 from rules import rule as rules_rule
@@ -62,12 +63,18 @@ def _rule_record(row: RuleRow) -> RuleRecord:
 def zone(row: ZoneRow) -> Zone | UnreadableRecord:
     """The zone of a row."""
     try:
-        found = zone_from_json(row.document)
+        found = _zone(json.dumps(row.document))
         if found.name != row.name:
             raise Refused("name", found.name, f"stands in the row of zone {row.name}")
     except ValueError as error:
         return UnreadableRecord("zones", row.name, str(row.document), str(error), is_wanted=True)
     return found
+
+
+@lru_cache(maxsize=1024)
+def _zone(document: str) -> Zone:
+    """Kept by its whole text: every decision looks at all zones, and they hardly ever change."""
+    return zone_from_json(json.loads(document))
 
 
 def announcement(row: AnnouncementRow) -> AnnouncementRecord | UnreadableRecord:

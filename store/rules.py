@@ -6,7 +6,7 @@ How a rule gets in is `store.admission`. Ending never asks whether a row is read
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import Session
 
 from rules.errors import Refused
@@ -16,6 +16,7 @@ from store import audit, outbox, readback
 from store.database import Concern, Database
 from store.models import AnnouncementRow, RuleHistoryRow, RuleRow, ZoneRow
 from store.records import Intent, RuleChange, RuleFilter, RuleRecord, UnreadableRecord
+from store.wanted import WantedRules
 
 ALIVE = RuleRow.intent != Intent.ENDED.value
 _AUTOMATIC = tuple(origin.value for origin in Origin if origin.is_automatic)
@@ -71,6 +72,10 @@ def end(session: Session, row: RuleRow, *, why: str, actor: str, now: datetime) 
 class Rules(Database):
     """Reading, ending and extending rules."""
 
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._wanted = WantedRules()
+
     def rule(self, rule_id: RuleId) -> RuleRecord | None:
         """The newest generation of a rule, None when it is unknown or unreadable."""
         query = select(RuleRow).where(RuleRow.rule_id == rule_id).order_by(RuleRow.generation.desc()).limit(1)
@@ -86,7 +91,7 @@ class Rules(Database):
     def wanted(self) -> tuple[RuleRecord, ...]:
         """What shall be announced, oldest first; unreadable rules are not in it, so the speaker takes them off."""
         with self.reading() as session:
-            return wanted(session)
+            return self._wanted.current(session)
 
     def proposed(self) -> tuple[RuleRecord, ...]:
         """What waits for approval, oldest first."""
@@ -153,12 +158,6 @@ class Rules(Database):
                 return False
             end(session, row, why="deadline", actor="system", now=now)
             return True
-
-
-def wanted(session: Session) -> tuple[RuleRecord, ...]:
-    """What shall be announced, oldest first."""
-    query = select(RuleRow).where(RuleRow.intent == Intent.WANTED.value).order_by(RuleRow.key)
-    return tuple(_readable(session, query))
 
 
 def check_deadline(deadline: datetime, now: datetime, longest_seconds: float | None) -> None:
