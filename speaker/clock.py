@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 LONGEST_SECONDS = 86_400.0
@@ -24,7 +25,13 @@ class Clock:
 
     def boot(self) -> str:
         """Which boot `now` counts from."""
-        return _BOOT_ID.read_text().strip()
+        return _boot_id()
+
+
+@cache
+def _boot_id() -> str:
+    """No process outlives its boot: read once, since it is asked for with every deadline."""
+    return _BOOT_ID.read_text().strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ and leaves it at once. Deadlines count on the monotonic clock from when a rule w
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
 from rules.messages import KillMode
 from rules.neighbour import Address
@@ -94,12 +95,14 @@ class Desire:
             self._unsynced |= {wish.id: (ticket, wish) for wish in fresh}
         return tuple(objected)
 
-    def synced(self, ticket: int) -> None:
-        """Everything up to this ticket is on disk: it may go out."""
-        ready = [wish for at, wish in self._unsynced.values() if at <= ticket]
-        for wish in ready:
+    def synced(self, ticket: int, limit: int | None = None) -> bool:
+        """Everything up to this ticket is on disk: it may go out. Says whether the limit left some for another call."""
+        ready = (wish for at, wish in self._unsynced.values() if at <= ticket)
+        some = tuple(islice(ready, limit))
+        for wish in some:
             del self._unsynced[wish.id]
             self._adopt(wish)
+        return len(some) == limit
 
     def due(self) -> tuple[Expiry, ...]:
         """Ends what is past its deadline."""

@@ -5,7 +5,7 @@ the database wants, through the guard once more. A detection is acknowledged aft
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -70,12 +70,15 @@ class Incidents:
             merged = logic.merge(self._last.get(key), detection, zone, now, self.settings.patience)
         except Refused as refused:
             return Declined.of(refused)
-        if merged.id is None:
+        # One transaction: the rule waits for the disk once, and no crash leaves a rule without its incident.
+        with self._store.together():
+            if merged.id is None:
+                merged = self._saved(merged, now)
+            if not report.is_history:
+                merged = self._act(merged, zone, now)
             merged = self._saved(merged, now)
-        if not report.is_history:
-            merged = self._act(merged, zone, now)
-        self._last[key] = self._saved(merged, now)
-        self._store.record_detection(detection, merged.id, now)
+            self._store.record_detection(detection, merged.id, now)
+        self._last[key] = merged
         return Accepted({"incident": merged.id})
 
     def tick(self, now: datetime) -> None:
@@ -84,13 +87,14 @@ class Incidents:
             return
         self._stepped_at = self._clock.now()
         zones = self._current_zones()
+        held_by = self._held_by_incident()
         for key, incident in list(self._last.items()):
             zone = zones.get(key[0])
             if incident.phase is Phase.CLOSED:
                 if incident.closed and (now - incident.closed).total_seconds() > self.settings.patience.memory:
                     del self._last[key]
             elif zone is not None:
-                held = self._held(incident)
+                held = held_by.get(incident.id, ())
                 stepped = step(incident, held, zone, now, self.settings.patience)
                 if stepped.phase is not incident.phase:
                     self._end(policy.closing(stepped, held, zone, now, self.settings.patience), now)
@@ -184,6 +188,15 @@ class Incidents:
         alive = frozenset({Intent.PROPOSED, Intent.WANTED})
         records = self._store.rules(RuleFilter(intents=alive, incident=incident.id, automatic=True), limit=1000)
         return tuple(Wanted(one.rule, one.deadline, one.intent is Intent.PROPOSED) for one in records)
+
+    def _held_by_incident(self) -> Mapping[int | None, tuple[Wanted, ...]]:
+        """The same for all incidents at once: asking for each would take long when many hosts are attacked."""
+        found: dict[int | None, tuple[Wanted, ...]] = {}
+        for one in (*self._store.wanted(), *self._store.proposed()):
+            if one.origin.is_automatic:
+                wanted = Wanted(one.rule, one.deadline, one.intent is Intent.PROPOSED)
+                found[one.incident] = (*found.get(one.incident, ()), wanted)
+        return found
 
     def _without_lapsed(self, held: tuple[Wanted, ...], now: datetime) -> tuple[Wanted, ...]:
         """Ends proposals that nobody answered in time: they can't be approved any more, so they must be made anew."""

@@ -66,6 +66,8 @@ PATIENCE_SECONDS = 10.0
 END_OF_RIB_RETRY_SECONDS = 5.0
 BATCH = 256
 """Events taken before commands are sent."""
+ADOPTED = 100
+"""Rules made ready for announcement before the first of them go out."""
 
 log = structlog.get_logger("speaker")
 
@@ -160,7 +162,9 @@ class Loop:
                 self._asked(request, answer)
             case Synced(ticket):
                 self._journal_problem = ""
-                self._desire.synced(ticket)
+                if self._desire.synced(ticket, ADOPTED):
+                    self._inbox.put(event)
+                self._talk.pump(self._clock.now())
             case Failed(why):
                 if not self._journal_problem:
                     self._trail.alarm("the journal cannot be written: nothing new is announced", why=why)

@@ -25,6 +25,9 @@ from speaker.settings import Settings
 from speaker.socket import Server
 
 RETRY_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes keeps others waiting: at Python's 5 ms the database thread would hold up each command
+that goes out, and each answer."""
 
 log = structlog.get_logger("speaker")
 
@@ -35,6 +38,7 @@ Loader = Callable[[], Settings]
 def run(load: Loader, state: Path) -> None:
     """Be ExaBGP's child until it ends. `state` is the state directory, known without the configuration file."""
     descriptors = pipe.seize()
+    sys.setswitchinterval(SWITCH_SECONDS)
     clock = Clock()
     inbox: Inbox = queue.SimpleQueue()
     reader = pipe.Reader(descriptors.replies, lambda reply: inbox.put(Said(reply)), clock.now)

@@ -38,8 +38,8 @@ POLL_SECONDS = 1.0
 RELOAD_SECONDS = 30.0
 """How often to read everything again although nothing seems to have changed."""
 RETRY_SECONDS = 1.0
-CHUNK = 200
-"""Rules judged before the first of them go out."""
+CHUNK = 50
+"""Rules judged before they are told: neither disk nor ExaBGP need wait for the last one."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
 
@@ -136,8 +136,10 @@ class Memory:
         self._backlog = _Backlog()
         self._counter: int | None = None
         self._read_at = -1e9
-        self._verdicts: dict[RuleId, tuple[str, str]] = {}
-        """Rule -> its record's hash and what the guard said, in this world and these zones."""
+        self._verdicts: dict[RuleId, Offer] = {}
+        """What the guard said of a record in this world and these zones: `_judged_in`."""
+        self._told: dict[RuleId, Offer] = {}
+        """What the loop was told and took in."""
         self._judged_in: tuple[World, tuple[Zone, ...]] | None = None
         self._is_away = False
         self._tried_at = -1e9
@@ -213,7 +215,9 @@ class Memory:
             case Note(number=number):
                 backlog.notes[number] = request
             case Switched(may_act):
+                # What the loop would not take while the switch was thrown, it must be told again.
                 self._may_act, self._counter = may_act, None
+                self._told.clear()
             case Look():
                 pass
 
@@ -252,7 +256,12 @@ class Memory:
         for report in list(reports):
             self._report(report, self._store)
             reports.remove(report)
+            if isinstance(report.request, DetectionReport):
+                # What it made goes out before the next one is looked at.
+                self._read(self._store, self._settings)
         self._expire(self._store)
+        if self._incidents is not None:
+            self._incidents.tick(self._clock.wall())
         self._read(self._store, self._settings)
         self._write(self._store, self._settings)
         self._is_away = False
@@ -282,8 +291,6 @@ class Memory:
     # -------------------------------------------------------------------------------------------------------- reading
 
     def _read(self, store: Store, settings: Settings) -> None:
-        assert self._incidents is not None
-        self._incidents.tick(self._clock.wall())
         counter, now = store.change_counter(Concern.INTENTS), self._clock.now()
         if counter == self._counter and now - self._read_at < RELOAD_SECONDS:
             return
@@ -302,25 +309,28 @@ class Memory:
         if self._judged_in != (world, zones):
             self._verdicts.clear()
             self._judged_in = (world, zones)
-        offers: list[Offer] = []
+        verdicts: dict[RuleId, Offer] = {}
+        untold: list[Offer] = []
         for record in records:
-            known = self._verdicts.get(record.id)
-            # An objection may be lifted by time, by room or by a clock that is set right: it is asked for again.
-            if known is None or known[1] or known[0] != record.hash + str(record.deadline):
+            offer = self._verdicts.get(record.id)
+            # The whole record: also who asked, what was measured and who approved it decide. An objection may be
+            # lifted by time, by room or by a clock that is set right: it is asked for again.
+            if offer is None or offer.objection or offer.record != record:
                 # What counts is whether it may stand, not how fast it came.
                 surroundings = surroundings or replace(store.surroundings(world, now), recent=0)
-                known = (record.hash + str(record.deadline), _objection(record, surroundings, now))
-                self._verdicts[record.id] = known
-                if len(offers) % CHUNK == CHUNK - 1:
-                    # ExaBGP needs not wait for the last rule to be judged.
-                    self._tell(Known(tuple(offers[-CHUNK:]), is_complete=False))
-            if known[1] and record.deadline <= now:
+                offer = Offer(record, _objection(record, surroundings, now))
+            verdicts[record.id] = offer
+            if offer.objection and record.deadline <= now:
                 # It is not announced, so nobody counts its deadline; left wanted it would fill budgets for ever.
                 store.expire(record.id, now)
-            offers.append(Offer(record, known[1]))
-        wanted = {record.id for record in records}
-        self._verdicts = {id: verdict for id, verdict in self._verdicts.items() if id in wanted}
-        return tuple(offers)
+            if self._told.get(record.id) is not offer:
+                self._told[record.id] = offer
+                untold.append(offer)
+            if len(untold) == CHUNK:
+                self._tell(Known(tuple(untold), is_complete=False))
+                untold.clear()
+        self._verdicts, self._told = verdicts, verdicts.copy()
+        return tuple(verdicts.values())
 
     # -------------------------------------------------------------------------------------------------------- writing
 

@@ -123,8 +123,12 @@ class Window(Generic[T]):
         """Whether another command may go out; a long one may always go alone."""
         return len(self._flight) < self._limit and self._bytes < self._bytes_limit
 
+    def is_half_empty(self) -> bool:
+        """Whether it is time to fill it up: ExaBGP and we do less for each command that comes in company."""
+        return 2 * len(self._flight) <= self._limit and 2 * self._bytes <= self._bytes_limit
+
     def sent(self, ticket: T, size: int, now: float) -> None:
-        """A command was written."""
+        """A command was written, or is about to be."""
         self._flight.append(Sent(ticket, size, now))
         self._bytes += size
 
@@ -155,11 +159,9 @@ class Writer:
         self._descriptor = descriptor
         self.lines = 0
 
-    def write(self, line: str) -> int:
-        """One command; its size in bytes. Raises `BrokenPipeError` when ExaBGP is gone."""
-        data = line.encode("ascii") + b"\n"
-        left = memoryview(data)
+    def write(self, *lines: str) -> None:
+        """Commands, in one turn of the system. Raises `BrokenPipeError` when ExaBGP is gone."""
+        left = memoryview("".join(f"{line}\n" for line in lines).encode("ascii"))
         while left:
             left = left[os.write(self._descriptor, left) :]
-        self.lines += 1
-        return len(data)
+        self.lines += len(lines)

@@ -77,8 +77,7 @@ class Talk:
         self.lost += len(self._window.abandon())
         self._resync, self._resync_at = Resync(), now
         self.resyncs += 1
-        for line in self._resync.first():
-            self._writer.write(line)
+        self._writer.write(*self._resync.first())
 
     def clear(self, peers: tuple[Address, ...], now: float) -> None:
         """Withdraw everything, from these or from everybody, then look what is left. Nothing else is said before."""
@@ -96,17 +95,22 @@ class Talk:
 
     def pump(self, now: float) -> int:
         """Send what there is to say, as far as the window has room; how many commands."""
-        sent = 0
         if self._resync is not None:
             return 0
         if self._clears:
             clear = self._clears.pop(0)
             self._send(commands.clear(clear.peers), clear, now)
             return 1
+        if not self._window.is_half_empty():
+            # The answers still due wake us again: what waits goes out in company.
+            return 0
+        lines = []
         while self._window.has_room() and (command := self._ledger.next_command(now)) is not None:
-            self._send(command.line, command, now)
-            sent += 1
-        return sent
+            self._window.sent(command, len(command.line) + 1, now)
+            lines.append(command.line)
+        if lines:
+            self._writer.write(*lines)
+        return len(lines)
 
     def has_room(self) -> bool:
         """Whether another command may go out now."""
@@ -151,7 +155,8 @@ class Talk:
         return ""
 
     def _send(self, line: str, ticket: Ticket, now: float) -> None:
-        self._window.sent(ticket, self._writer.write(line), now)
+        self._window.sent(ticket, len(line) + 1, now)
+        self._writer.write(line)
 
     def _continue(self, resync: Resync, reply: Reply, now: float) -> None:
         line = resync.take(reply)

@@ -95,6 +95,15 @@ def test_a_rule_goes_out_only_after_its_line_is_on_disk(bench: Bench) -> None:
     assert bench.said() == ["announce"] and bench.desire.is_on_disk
 
 
+def test_many_rules_go_out_in_parts_and_all_of_them_go(bench: Bench) -> None:
+    bench.known(*(bench.record(flowspec(number)) for number in range(5)))
+    assert bench.desire.synced(1, limit=2)
+    assert bench.said() == ["announce"] * 2 and not bench.desire.is_on_disk
+    assert bench.desire.synced(1, limit=2)
+    assert not bench.desire.synced(1, limit=2)
+    assert bench.said() == ["announce"] * 3 and bench.desire.is_on_disk
+
+
 def test_a_rule_that_is_no_longer_wanted_goes_at_once_and_the_journal_knows(bench: Bench) -> None:
     bench.known(bench.record(flowspec(1)))
     bench.desire.synced(1)

@@ -2,18 +2,20 @@
 
 import queue
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from speaker_lab import LIMITS, ZONE, flowspec, neighbour
 
 from rules.guard import Origin, Request
+from rules.neighbour import SessionFamily
 from speaker.clock import Clock
-from speaker.memory import Away, Configured, Known, Look, Memory, ToLoop
+from speaker.memory import Away, Configured, Known, Look, Memory, Switched, ToLoop
 from speaker.settings import Settings
 from store.records import World
 from store.store import Store
@@ -131,3 +133,76 @@ def test_a_new_database_is_taken_where_none_was_known(bench: Bench) -> None:
     bench.path.unlink()
     bench.start()
     assert bench.known().offers == ()
+
+
+def set_protected(settings: Settings) -> Settings:
+    return replace(settings, protected=(ip_network("10.0.0.0/16"),))
+
+
+def set_permitted(settings: Settings) -> Settings:
+    (one,) = settings.neighbours
+    return replace(settings, neighbours=(replace(one, permitted=(ip_network("192.0.2.0/24"),)),))
+
+
+def set_profile(settings: Settings) -> Settings:
+    (one,) = settings.neighbours
+    return replace(settings, neighbours=(replace(one, families=frozenset({SessionFamily.IPV6_FLOW})),))
+
+
+def set_limits(settings: Settings) -> Settings:
+    return replace(settings, limits=replace(settings.limits, manual_lifetime_seconds=60))
+
+
+@pytest.mark.parametrize(
+    ("change", "objection"),
+    [
+        (set_protected, "guard.protected.overlap"),
+        (set_permitted, "guard.neighbour.none"),
+        (set_profile, "guard.neighbour.none"),
+        (set_limits, "guard.lifetime.cap"),
+    ],
+)
+def test_a_verdict_is_not_used_in_another_world(
+    bench: Bench, change: Callable[[Settings], Settings], objection: str
+) -> None:
+    bench.start()
+    (offer,) = bench.known().offers
+    assert offer.objection == ""
+    bench.memory.ask(Configured(change(bench.settings)))
+    (offer,) = bench.known().offers
+    assert objection in offer.objection
+
+
+@pytest.mark.parametrize(
+    ("edit", "objection"),
+    [
+        ("UPDATE rules SET origin = 'sensor', collateral = 0.5", "guard.collateral.limit"),
+        ("UPDATE rules SET is_operator = 0", "guard.ownership.tenant"),
+        ("UPDATE rules SET deadline = '2099-01-01 00:00:00.000000'", "guard.lifetime.cap"),
+        ("DELETE FROM zones", "guard.ownership.outside"),
+        ("UPDATE rules SET text = replace(text, '=53', '=54')", None),
+        ("UPDATE rules SET owner = 'eve'", None),
+        ("UPDATE rules SET intent = 'ended'", None),
+    ],
+)
+def test_a_verdict_is_not_used_for_a_row_or_zone_that_changed(bench: Bench, edit: str, objection: str | None) -> None:
+    if "is_operator" in edit:
+        bench.edit("UPDATE zones SET document = replace(document, '\"operator\"', '\"somebody\"')")
+    bench.start()
+    (offer,) = bench.known().offers
+    assert offer.objection == ""
+    bench.edit(edit)
+    bench.edit("UPDATE counters SET value = value + 1")
+    bench.memory.ask(Look())
+    offers = bench.known().offers
+    if objection is None:
+        assert offers == ()
+    else:
+        assert [objection in one.objection for one in offers] == [True]
+
+
+def test_what_the_loop_would_not_take_is_told_again_when_the_switch_is_lifted(bench: Bench) -> None:
+    bench.start()
+    (first,) = bench.known().offers
+    bench.memory.ask(Switched(True))
+    assert bench.known().offers == (first,)

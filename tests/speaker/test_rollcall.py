@@ -28,9 +28,8 @@ class Lines(Writer):
     def __init__(self) -> None:
         self.written: list[str] = []
 
-    def write(self, line: str) -> int:
-        self.written.append(line)
-        return len(line)
+    def write(self, *lines: str) -> None:
+        self.written.extend(lines)
 
 
 class Silent(Suspects):
