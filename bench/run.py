@@ -44,6 +44,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "detection_latency": _of("detection_latency"),
     "time_to_detect": _of("time_to_detect"),
     "accuracy": _of("accuracy"),
+    "tick_cost": _of("tick_cost"),
     "rule_latency": _of("rule_latency"),
     "bulk": _of("bulk"),
     "deadlines": _of("deadlines"),

@@ -12,6 +12,9 @@ from rules.zone import Metric
 from sensors.classify import Picture
 from sensors.headers import Column, Kind
 
+OUTGOING = frozenset({Metric.OUTGOING_PACKETS, Metric.OUTGOING_BITS})
+"""Limits on what a target sends: it takes part in an attack rather than suffers one."""
+
 
 @dataclass(slots=True)
 class Attack:
@@ -34,17 +37,27 @@ class Attack:
     peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
     picture: Picture = field(default_factory=lambda: Picture((), (), 0, None))
     signatures: tuple[Signature, ...] = ()
+    confidence: float = 0.5
+    """That it is an attack and named right."""
     sources: int = 0
+    counted: int = 0
+    """The kinds of its packets, a bit for each."""
     packets: int = 0
     """That the host got since it began."""
     sequence: int = 0
     details: dict[str, object] = field(default_factory=dict)
     """Observations for people: where from, which ports, how long."""
 
+    @property
+    def column(self) -> Column:
+        """What counts its packets."""
+        return Column.OUTGOING if self.metric in OUTGOING else Column.PACKETS
+
     def measured(self, rates: NDArray[np.float64], peak: NDArray[np.float64], severity: float) -> None:
         """Takes a reading: rates now, and over the window that counts for the peak."""
-        self.rate = rate_of(rates)
-        highest = rate_of(peak)
+        sends = self.metric in OUTGOING
+        self.rate = rate_of(rates, sends)
+        highest = rate_of(peak, sends)
         self.peak = Rate(
             max(self.peak.packets_per_second, highest.packets_per_second),
             max(self.peak.bits_per_second, highest.bits_per_second),
@@ -72,14 +85,16 @@ class Attack:
             spoofed=self.picture.spoofed,
             first_seen=moment(self.first_ns),
             seen=seen,
+            confidence=self.confidence,
         )
         self.sequence += 1
         return told
 
 
-def rate_of(rates: NDArray[np.float64]) -> Rate:
-    """The rate of one line of columns."""
-    return Rate(float(rates[Column.PACKETS]), float(rates[Column.BYTES]) * 8)
+def rate_of(rates: NDArray[np.float64], sends: bool = False) -> Rate:
+    """The rate of one line of columns: of what a target gets, or of what it sends."""
+    packets, size = (Column.OUTGOING, Column.OUTGOING_BYTES) if sends else (Column.PACKETS, Column.BYTES)
+    return Rate(float(rates[packets]), float(rates[size]) * 8)
 
 
 def moment(nanoseconds: int) -> datetime:

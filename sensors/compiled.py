@@ -12,8 +12,18 @@ from typing import Any
 
 import numba
 
-_SOURCES = ("compiled.py", "headers.py", "tables.py", "framing.py", "parse.py", "keyed.py", "heat.py", "count.py", "walk.py",
-            "walk_pcapng.py")  # fmt: skip
+_SOURCES = (
+    "compiled.py",
+    "headers.py",
+    "tables.py",
+    "framing.py",
+    "parse.py",
+    "keyed.py",
+    "heat.py",
+    "count.py",
+    "walk.py",
+    "walk_pcapng.py",
+)
 
 
 def _digest() -> str:

@@ -1,5 +1,5 @@
-"""The per-packet kernel, compiled by Numba: parse, find the host's row, count, remember the header. The GIL is
-released.
+"""The per-packet kernel, compiled by Numba: parse, count for the host and what it lies in, remember the header. The GIL
+is released.
 
 One packet costs no Python at all. No bytes, times or lengths may make it read out of bounds or stop counting.
 """
@@ -10,33 +10,53 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.framing import network
-from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, IS_OUTGOING, MAPPED, Column, Kind, Total
+from sensors.headers import (
+    HAS_FLAGS,
+    HAS_ICMP,
+    HAS_PORTS,
+    IS_HTTP,
+    IS_IPV6,
+    IS_OUTGOING,
+    IS_TLS,
+    MAPPED,
+    Column,
+    Kind,
+    Total,
+)
+from sensors.heat import heated, is_fresh
+from sensors.keyed import NO_ROOM, host_row, parent_row, part_row, source_row
 from sensors.parse import COUNTED, NOT_IP, TRUNCATED, parse
 from sensors.tables import (
+    BLOCK,
     CLOCK,
     CLOCK_STEP,
-    HAND,
+    COVERING,
     KEEP_OUTGOING,
-    KEY_HIGH,
-    KEY_LOW,
+    KEPT,
+    KEPT_SECONDS,
     LAST_SEEN,
+    LINE,
+    MOST_ZONES,
+    NEXT_KEPT,
     NEXT_SAMPLE,
     NORMAL_HEAD,
     PINNED,
-    REBORN,
     RING_HEAD,
     SAMPLE_GAP,
-    SEED,
-    SLOT,
     STARTED,
     TOTALS_AT,
-    USED,
-    WAYS,
+    WHOLE_24,
+    WHOLE_48,
+    WHOLE_ZONE,
     ZONE,
+    ZONES_AT,
 )
 
 PACKETS, BYTES, TCP, UDP, UDP_BYTES = map(int, (Column.PACKETS, Column.BYTES, Column.TCP, Column.UDP, Column.UDP_BYTES))
-AMPLIFICATION, FRAGMENTS = int(Column.AMPLIFICATION), int(Column.FRAGMENTS)
+AMPLIFICATION, FRAGMENTS, HTTP, TLS, FLOWS = map(
+    int, (Column.AMPLIFICATION, Column.FRAGMENTS, Column.HTTP, Column.TLS, Column.FLOWS)
+)
+SENT, SENT_BYTES = int(Column.OUTGOING), int(Column.OUTGOING_BYTES)
 SYN, ACK, SYN_ACK, RST, FIN = map(int, (Kind.SYN, Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN))
 TCP_NULL, TCP_XMAS, TCP_OTHER = int(Kind.TCP_NULL), int(Kind.TCP_XMAS), int(Kind.TCP_OTHER)
 ICMP, ICMPV6, GRE, ESP, OTHER = map(int, (Kind.ICMP, Kind.ICMPV6, Kind.GRE, Kind.ESP, Kind.OTHER))
@@ -45,9 +65,8 @@ T_NOT_IP, T_TRUNCATED, T_MALFORMED, T_UNPROTECTED, T_OVERFLOW = (
     TOTALS_AT + int(total)
     for total in (Total.NOT_IP, Total.TRUNCATED, Total.MALFORMED, Total.UNPROTECTED, Total.OVERFLOW)
 )
-T_RECLAIMED, T_BACKWARDS, T_VLAN, T_IPV6, T_OUTGOING, T_STEPS = (
-    TOTALS_AT + int(total)
-    for total in (Total.RECLAIMED, Total.BACKWARDS, Total.VLAN, Total.IPV6, Total.OUTGOING, Total.CLOCK_STEPS)
+T_BACKWARDS, T_VLAN, T_IPV6, T_OUTGOING, T_STEPS = (
+    TOTALS_AT + int(total) for total in (Total.BACKWARDS, Total.VLAN, Total.IPV6, Total.OUTGOING, Total.CLOCK_STEPS)
 )
 
 LATER = 2
@@ -71,113 +90,6 @@ def moment(state, stamp):
         state[CLOCK_STEP] += clock - now
         state[T_STEPS] += 1
     return clock
-
-
-@kernel
-def zone_of(prefixes, high, low):
-    """The zone of an address, -1 outside all of them."""
-    above = np.int64(len(prefixes))
-    if above == 0:
-        return np.int64(0)
-    below = np.int64(0)
-    while below < above:
-        middle = (below + above) >> 1
-        first = prefixes[middle, 0]
-        if first < high or (first == high and prefixes[middle, 1] <= low):
-            below = middle + 1
-        else:
-            above = middle
-    at = below - 1
-    if at < 0:
-        return np.int64(-1)
-    last = prefixes[at, 2]
-    if high < last or (high == last and low <= prefixes[at, 3]):
-        return np.int64(prefixes[at, 4])
-    return np.int64(-1)
-
-
-@inlined
-def _bucket(index, seed, high, low):
-    """The first slot of a key's bucket."""
-    mixed = (low ^ np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15) ^ high * np.uint64(0xC2B2AE3D27D4EB4F)
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= np.uint64(0xD6E8FEB86659FD93)
-    mixed ^= mixed >> np.uint64(32)
-    return np.int64(mixed & np.uint64(len(index) - WAYS)) & -WAYS
-
-
-@kernel
-def _longest_silent(rows, state):
-    """Of the next eight rows behind the hand, the one not under attack that was silent longest; -1: all are under
-    attack."""
-    hand = state[HAND]
-    best = np.int64(-1)
-    for step in range(WAYS):
-        row = (hand + step) & (len(rows) - 1)
-        if rows[row, PINNED] == 0 and (best < 0 or rows[row, LAST_SEEN] < rows[best, LAST_SEEN]):
-            best = row
-    state[HAND] = (hand + WAYS) & (len(rows) - 1)
-    return best
-
-
-@kernel
-def _silent_in_bucket(index, rows, base):
-    """The row of a full bucket that was silent longest and is not under attack; -1: all are."""
-    best = np.int64(-1)
-    for slot in range(base, base + WAYS):
-        row = np.int64(index[slot, 2]) - 1
-        if rows[row, PINNED] == 0 and (best < 0 or rows[row, LAST_SEEN] < rows[best, LAST_SEEN]):
-            best = row
-    return best
-
-
-@kernel
-def _room(index, rows, state, base):
-    """A row and a slot for a host that has none: fresh ones while there are, else those of a host silent for long.
-    Row -1: no room."""
-    slot = np.int64(-1)
-    for way in range(base, base + WAYS):
-        if index[way, 2] == 0:
-            slot = np.int64(way)
-            break
-    if slot >= 0 and state[USED] < len(rows):
-        state[USED] += 1
-        return state[USED] - 1, slot
-    row = _longest_silent(rows, state) if slot >= 0 else _silent_in_bucket(index, rows, base)
-    if row >= 0:
-        state[T_RECLAIMED] += 1
-        index[rows[row, SLOT], 2] = 0
-        if slot < 0:
-            slot = rows[row, SLOT]
-    return row, slot
-
-
-@kernel
-def _new_row(index, rows, state, base, high, low, zone, now):
-    row, slot = _room(index, rows, state, base)
-    if row < 0:
-        return np.int64(-2)
-    index[slot, 0], index[slot, 1], index[slot, 2] = high, low, np.uint64(row + 1)
-    for column in range(rows.shape[1]):
-        rows[row, column] = 0
-    rows[row, KEY_HIGH], rows[row, KEY_LOW] = np.int64(high), np.int64(low)
-    rows[row, SLOT], rows[row, ZONE], rows[row, REBORN] = slot, zone, 1
-    # A host's first packet is never a sample, so that a scan of many addresses doesn't flush the normal history.
-    rows[row, NEXT_SAMPLE] = now + state[SAMPLE_GAP]
-    return row
-
-
-@inlined
-def _row(index, rows, state, prefixes, high, low, now):
-    """The row of a protected destination; -1: unprotected, -2: no room."""
-    base = _bucket(index, state[SEED], high, low)
-    for slot in range(base, base + WAYS):
-        if index[slot, 1] == low and index[slot, 0] == high and index[slot, 2] != 0:
-            return np.int64(index[slot, 2]) - 1
-    zone = zone_of(prefixes, high, low)
-    if zone < 0:
-        return zone
-    return _new_row(index, rows, state, base, high, low, zone, now)
 
 
 @inlined
@@ -225,7 +137,17 @@ def _kind(reflectors, marks, protocol, flags, source_port, fragment):
 
 
 @inlined
-def _count_row(rows, row, kind, protocol, fragment, packets, size):
+def _count_row(rows, row, kind, protocol, fragment, marks, fresh, packets, size):
+    if marks & IS_OUTGOING:
+        rows[row, SENT] += packets
+        rows[row, SENT_BYTES] += size
+        return
+    if marks & IS_HTTP:
+        rows[row, HTTP] += packets
+    elif marks & IS_TLS:
+        rows[row, TLS] += packets
+    if fresh:
+        rows[row, FLOWS] += 1
     rows[row, PACKETS] += packets
     rows[row, BYTES] += size
     if fragment & ANY_FRAGMENT:
@@ -328,18 +250,24 @@ def _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks,
     if marks & IS_IPV6:
         state[T_IPV6] += packets
     kind = _kind(reflectors, marks, protocol, flags, sport, fragment)
-    row = _row(index, rows, state, prefixes, dh, dl, now)
+    row = host_row(index, rows, state, prefixes, dh, dl, now)
     if row >= 0:
-        _count_row(rows, row, kind, protocol, fragment, packets, size)
-        rows[row, LAST_SEEN] = now
-    elif row == -2:
+        # A later fragment has no ports to tell its flow by.
+        ports = sport << 16 | dport
+        fresh = not fragment & LATER and is_fresh(state, now, sh, sl, dh, dl, protocol, ports)
+        _count_all(index, rows, state, row, now, kind, protocol, fragment, marks, fresh, dh, dl, packets, size)
+    elif row == NO_ROOM:
         state[T_OVERFLOW] += packets
-    elif state[KEEP_OUTGOING] == 0 or zone_of(prefixes, sh, sl) < 0:
-        state[T_UNPROTECTED] += packets
-        return
     else:
+        owner = source_row(index, rows, state, prefixes, sh, sl, now)
+        if owner < 0:
+            state[T_UNPROTECTED] += packets
+            return
         state[T_OUTGOING] += packets
         marks |= IS_OUTGOING
+        _count_all(index, rows, state, owner, now, kind, protocol, fragment, marks, False, sh, sl, packets, size)
+        if state[KEEP_OUTGOING] == 0:
+            return
     place = state[RING_HEAD] & (len(ring) - 1)
     state[RING_HEAD] += 1
     _write(ring, place, now, sh, sl, dh, dl, _pack(sport, dport, min(length, 65535), flags),
@@ -347,10 +275,50 @@ def _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks,
            np.uint64(packets & 0xFFFFFFFF) | (np.uint64(row & 0xFFFFFFFF) << np.uint64(32)))  # fmt: skip
     if row >= 0 and now >= rows[row, NEXT_SAMPLE] and rows[row, PINNED] == 0:
         rows[row, NEXT_SAMPLE] = now + state[SAMPLE_GAP]
-        sample = state[NORMAL_HEAD] & (len(normal) - 1)
+        _sampled(ring, normal, state, place, now)
+
+
+@kernel
+def _count_all(index, rows, state, row, now, kind, protocol, fragment, marks, fresh, high, low, packets, size):
+    """Counts for a host, its /24 or /48, the parts of that where it is divided, and its zone."""
+    at = row
+    while at >= 0:
+        line = rows[at, LINE]
+        if line in (0, WHOLE_24, WHOLE_48):
+            heated(rows, state, at, kind, marks, fresh, packets, size)
+        _count_row(rows, at, kind, protocol, fragment, marks, fresh, packets, size)
+        rows[at, LAST_SEEN] = now
+        if state[COVERING] == 0 or line == WHOLE_ZONE:
+            break
+        if line == 0:
+            above = parent_row(index, rows, state, row, now)
+            if above >= 0:
+                at = above
+                continue
+        elif rows[at, BLOCK] > 0:
+            at = part_row(rows, at, high, low)
+            continue
+        if rows[row, ZONE] >= MOST_ZONES:
+            break
+        at = state[ZONES_AT] + rows[row, ZONE]
+
+
+@kernel
+def _sampled(ring, normal, state, place, now):
+    """Puts an entry of the ring into the normal history. What it displaces there is kept for hours, if it is time."""
+    half = len(normal) // 2
+    sample = state[NORMAL_HEAD] & (half - 1)
+    if state[NORMAL_HEAD] >= half and now >= state[NEXT_KEPT]:
+        state[NEXT_KEPT] = now + KEPT_SECONDS * 1_000_000_000 // half
+        kept = state[KEPT]
+        # Once there is no room, any of them goes: so a few are much older than the mean.
+        at = kept if kept < half else np.int64(np.uint64(kept) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)) % half
         for word in range(normal.shape[1]):
-            normal[sample, word] = ring[place, word]
-        state[NORMAL_HEAD] += 1
+            normal[half + at, word] = normal[sample, word]
+        state[KEPT] = kept + 1
+    for word in range(normal.shape[1]):
+        normal[sample, word] = ring[place, word]
+    state[NORMAL_HEAD] += 1
 
 
 @inlined

@@ -5,7 +5,6 @@ Who feeds the tables calls `tick`; detections go to a callback at once. Reads no
 """
 
 import secrets
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,27 +15,35 @@ import numpy as np
 from rules.match import Network
 from rules.traffic import Detection, State, Vantage
 from rules.zone import Metric, Zone
-from sensors import judge, tables, walk
+from sensors import sources, tables, walk
 from sensors.attack import Attack
-from sensors.classify import METRIC_KINDS, classify
-from sensors.detect import Change, Detector, Track
-from sensors.headers import COLUMNS, METRIC_COLUMNS, Column, Kind
+from sensors.baseline_limits import Learning
+from sensors.covering import Covering
+from sensors.describe import Describer
+from sensors.detect import Change, Detector
+from sensors.headers import Kind
+from sensors.judge import inside
+from sensors.learned import LearnedLimits, frozen
+from sensors.limits import zone_measures
+from sensors.nested import Nested
 from sensors.settings import Detecting, Memory
-from sensors.signature import signatures
-from sensors.tables import ANY, PINNED
+from sensors.sources import Sources
+from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
+from sensors.usual import Usual
 from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
+
+__all__ = ["Emit", "Engine", "zone_measures"]
 
 Emit = Callable[[Detection, Attack], None]
 """Takes each message, and the attack as the engine keeps it; must not block."""
 
 DESCRIBED_PER_TICK = 16
 """Attacks classified in one tick, so that a thousand targets at once never hold up the capture."""
-DESCRIBED_PACKETS = 32_768
-"""Live, the newest packets of an attack that its vectors and rules are drawn from: enough for shares to a percent."""
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
-NEVER = (1 << 63) - 1
 NO_ZONE = "-"
+LIVE_SLOTS, OFFLINE_SLOTS = 8_192, 65_536
+"""How many busy targets are watched at a time; a capture file can wait for more."""
 
 
 class Engine:
@@ -54,14 +61,15 @@ class Engine:
         measures: Measures | None = None,
         judging: bool = False,
         floor: float | None = None,
+        learning: Learning | None = None,
     ) -> None:
         """`judging`: look closer before calling something an attack (`sensors.judge`); `floor`: its explicit
-        threshold, packets per second; `measures`: instead of the zones' limits."""
+        threshold, packets per second; `measures`: instead of the zones' limits; `learning`: learn further limits for
+        the zones that want them (`sensors.learned`)."""
         self._settings = settings = detecting or Detecting()
         sizes = memory or Memory()
         self._emit, self._sensor, self._vantage = emit, sensor, vantage
-        self._judging, self._floor = judging, floor
-        self._names = (*(zone.name for zone in zones), NO_ZONE)
+        self._judging, self._zones = judging, tuple(zones)
         self.tables = tables.make(
             _protected(zones),
             rows=sizes.hosts,
@@ -70,15 +78,26 @@ class Engine:
             keep_outgoing=judging,
         )
         self._measures = measures or zone_measures(zones)
+        self.tables.state[COVERING] = bool(zones) and self._measures.factors is not None
+        self.learned = LearnedLimits(self.tables, self._measures, zones, learning) if learning else None
         self._windows = Windows(
             self.tables,
             self._measures,
             (settings.short_seconds, settings.middle_seconds, settings.long_seconds),
             settings.minimum_packets,
             long_only=judging,
+            most=OFFLINE_SLOTS if judging else LIVE_SLOTS,
+            floors=self.learned.floors() if self.learned else None,
         )
         self._detector = Detector(settings)
-        self._started, self._short = 0, False
+        self._covering = Covering(self.tables)
+        self._covering.reset()
+        self._nested = Nested(self.tables, self._covering, self._detector)
+        self._usual = Usual(self.tables)
+        self._sources = Sources(self.tables)
+        self._describer = Describer(settings, judging, floor)
+        self._started, self._short, self._ending = 0, False, False
+        self._seen: datetime | None = None
         self._waiting: deque[tuple[int, State]] = deque()
         self.attacks: dict[int, Attack] = {}
         """Under way, by row."""
@@ -88,39 +107,89 @@ class Engine:
 
     def protect(self, zones: Sequence[Zone]) -> None:
         """Other zones from now on. Attacks under way go on; those on hosts that no zone has any more end by
-        themselves."""
+        themselves. Attacks on prefixes and zones end at once: what is left of them is found anew."""
+        self._end([row for row in self.attacks if self.tables.rows[row, LINE]])
         prefixes = tables.prefix_table(_protected(zones))
+        # The same arrays: only the prefixes are others.
         self.tables = replace(self.tables, prefixes=prefixes)
-        self._names = (*(zone.name for zone in zones), NO_ZONE)
+        self._zones, self._measures = tuple(zones), zone_measures(zones)
+        self.tables.state[COVERING] = bool(zones)
         walk.rezone(self.tables.rows, self.tables.used, prefixes, len(zones))
-        self._windows.measure(zone_measures(zones))
+        self._covering.reset()
+        self._windows.measure(self._measures)
+        if self.learned:
+            self.learned.protect(self._measures, zones)
+
+    def _end(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._detector.forget(row)
+            self._waiting = deque(item for item in self._waiting if item[0] != row)
+            self._waiting.appendleft((row, State.OVER))
+        while rows and self._seen and self._waiting and self._waiting[0][1] is State.OVER:
+            self._speak(self._seen)
 
     @property
     def busy(self) -> bool:
-        """Whether any host is suspected or under attack."""
+        """Whether any target is suspected or under attack."""
         return bool(self._detector.tracks)
 
     def warm_up(self) -> None:
         """Compiles the kernel; call before the first packet."""
         walk.warm_up(self.tables)
+        sources.warm_up(self.tables)
 
     def start(self, now: int) -> None:
         """Traffic counts from `now` on (ns)."""
         self._started = now
         self._short = False
         self._windows.start(now)
+        self._usual.start(now)
 
     def tick(self, now: int, seen: datetime) -> None:
         """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages."""
-        readings = self._windows.tick(now, tuple(self._detector.tracks))
+        self._seen = seen
+        self._covering.add_up()
+        self._sources.feed(self.tables)
+        learned = self.learned
+        readings = self._windows.tick(
+            now,
+            tuple(self._detector.tracks),
+            (*self._covering.watched(), *self._zone_rows()),
+            (lambda rows: learned.limits(rows, seen)) if learned else None,
+        )
         for row in readings.reborn.tolist():
             self._detector.forget(row)
-        severities, fasts = readings.severity.tolist(), readings.fast.tolist()
-        for number, row in enumerate(readings.rows.tolist()):
-            host = (int(self.tables.rows[row, tables.KEY_HIGH]), int(self.tables.rows[row, tables.KEY_LOW]))
-            change = self._detector.step(row, host, severities[number], fasts[number], now)
-            self._follow(change, row, number, readings, now)
+        self._learn(now, seen)
+        self._step_hosts(readings, now)
+        if self.tables.state[COVERING]:
+            self._nested.step(readings, self._windows, self._zones, now, self._following(readings, now))
+            self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
         self._speak(seen)
+
+    def _zone_rows(self) -> range:
+        return self._covering.zone_rows(len(self._zones)) if self.tables.state[COVERING] else range(0)
+
+    def _learn(self, now: int, seen: datetime) -> None:
+        due = self._usual.due(now, self._zone_rows())
+        if self.learned and len(due):
+            self.learned.forget(due[self.tables.rows[due, tables.REBORN] != 0])
+        rows, rates, seconds = self._usual.visit(due, now)
+        if self.learned and len(rows):
+            still = frozen(self.tables, self._covering, rows, self.attacks)
+            self.learned.observe(rows, rates, still, seconds, seen)
+
+    def _step_hosts(self, readings: Readings, now: int) -> None:
+        follow = self._following(readings, now)
+        loud = (readings.severity >= 1).any(axis=1) | (readings.fast >= 1).any(axis=1)
+        known = np.isin(readings.rows, tuple(self._detector.tracks))
+        for number in np.flatnonzero((loud | known) & (readings.lines == 0)).tolist():
+            row = int(readings.rows[number])
+            host = (int(self.tables.rows[row, tables.KEY_HIGH]), int(self.tables.rows[row, tables.KEY_LOW]))
+            severity, fast = readings.severity[number].tolist(), readings.fast[number].tolist()
+            follow(self._detector.step(row, host, severity, fast, now), row, number)
+
+    def _following(self, readings: Readings, now: int) -> Callable[[Change, int, int], None]:
+        return lambda change, row, number: self._follow(change, row, number, readings, now)
 
     def _follow(self, change: Change, row: int, number: int, readings: Readings, now: int) -> None:
         attack = self.attacks.get(row)
@@ -138,7 +207,7 @@ class Engine:
         whole = min(1.0, readings.long_seconds / self._settings.long_seconds) if partial else 1.0
         now_rates = readings.rates[window][number]
         attack.measured(now_rates, readings.rates[LONG][number] * whole if self._judging else now_rates, severity)
-        attack.packets = int(self.tables.rows[row, Column.PACKETS] - attack.before[Column.PACKETS])
+        attack.packets = int((self.tables.rows[row, : tables.PINNED] - attack.before)[attack.column])
         if track and track.last_hot == now:
             attack.last_ns = self.tables.clock_ns
         if state := {Change.STARTED: State.STARTED, Change.ONGOING: State.ONGOING, Change.OVER: State.OVER}.get(change):
@@ -151,19 +220,20 @@ class Engine:
         clock = self.tables.clock_ns
         first = clock - (now - track.first_over) - int(self._settings.short_seconds * 1e9)
         kinds: frozenset[Kind] = frozenset()
-        host = self.tables.host(row)
         if self._judging:
-            verdict, incoming = self._judge(row, now)
+            span = min(self._settings.long_seconds, (now - self._started) / 1e9)
+            verdict, incoming = self._describer.judge(self.tables, self.tables.host(row), span, now, self._ending)
             if not verdict.guilty:
                 self._detector.reject(row, now + LOOK_AGAIN_NS)
                 return None
             first = int(incoming["time"][verdict.attack][0])
             kinds = frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
-        self.tables.rows[row, PINNED] = 1
+        zone = int(self.tables.rows[row, tables.ZONE])
+        self.tables.rows[row, PINNED] |= ATTACKED
         attack = self.attacks[row] = Attack(
             id=f"{self._sensor[:40]}-{secrets.token_hex(8)}",
-            target=host,
-            zone=self._names[int(readings.zones[number])],
+            target=self._target(row, first),
+            zone=self._zones[zone].name if zone < len(self._zones) else NO_ZONE,
             metric=Metric(self._measures.names[track.worst]),
             before=self._windows.before(row),
             first_ns=first,
@@ -172,24 +242,13 @@ class Engine:
         )
         return attack
 
-    def _judge(self, row: int, now: int) -> tuple[judge.Verdict, ANY]:
-        """What the host's last long window holds, as far as there was one."""
-        span = max(min(self._settings.long_seconds, (now - self._started) / 1e9), self._settings.short_seconds)
-        incoming, outgoing = self._between(self.tables.host(row), self.tables.clock_ns - int(span * 1e9), NEVER)
-        return judge.judge(self.tables.host(row), incoming, outgoing, span, self._floor), incoming
-
-    def _between(self, host: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
-        """What a host got and sent in a span of analysis time, both included."""
-        entries = self.tables.since(begin_ns)
-        entries = entries[: bisect_right(entries["time"], end_ns)]
-        return judge.both_ways(host, entries)
-
-    def _guilty(self, attack: Attack) -> frozenset[Kind]:
-        """Kinds that a closer look at the attack's last long window condemns."""
-        last = int(self._settings.long_seconds * 1e9)
-        incoming, outgoing = self._between(attack.target, attack.last_ns - last, attack.last_ns)
-        verdict = judge.judge(attack.target, incoming, outgoing, self._settings.long_seconds, self._floor)
-        return frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
+    def _target(self, row: int, first_ns: int) -> Network:
+        """What a row's attack is on; of a zone's, its prefix that gets most."""
+        if self.tables.rows[row, LINE] != WHOLE_ZONE:
+            return self.tables.host(row)
+        zone = self._zones[int(self.tables.rows[row, tables.ZONE])]
+        recent = self.tables.since(first_ns)
+        return max(zone.prefixes, key=lambda prefix: int(inside(prefix, recent, "destination").sum()))
 
     def _speak(self, seen: datetime) -> None:
         for _ in range(min(len(self._waiting), DESCRIBED_PER_TICK)):
@@ -197,53 +256,34 @@ class Engine:
             attack = self.attacks.get(row)
             if attack is None:
                 continue
-            self._describe(row, attack, self._detector.tracks.get(row))
+            self._describe(row, attack)
             self._emit(attack.detection(self._sensor, self._vantage, state, seen), attack)
             if state is State.OVER:
-                self.tables.rows[row, PINNED] = 0
+                self.tables.rows[row, PINNED] &= ~ATTACKED
+                self._sources.close(row)
                 del self.attacks[row]
 
-    def _describe(self, row: int, attack: Attack, track: Track | None) -> None:
-        """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
-        left."""
-        # Live, the last second tells what goes on; a capture is described as a whole.
-        recent = attack.first_ns if self._judging else attack.last_ns - int(self._settings.long_seconds * 1e9)
-        incoming, outgoing = self._between(attack.target, max(attack.first_ns, recent), attack.last_ns)
+    def _describe(self, row: int, attack: Attack) -> None:
+        track = self._detector.tracks.get(row)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
-        kinds = frozenset().union(*(METRIC_KINDS.get(metric, frozenset(Kind)) for metric in crossed))
-        if self._judging:
-            attack.kinds |= self._guilty(attack)
-            sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
-        else:
-            sample = incoming[np.isin(incoming["kind"], list(kinds - self._usual(row)))]
-            sample = sample[-DESCRIBED_PACKETS:]
-        if not len(sample):
-            return
-        general = Metric.PACKETS in crossed or Metric.BITS in crossed or self._judging
-        by_bytes = attack.metric in (Metric.BITS, Metric.UDP_BITS)
-        attack.picture = classify(sample, by_bytes=by_bytes, first=() if general else kinds)
-        attack.sources = max(attack.sources, attack.picture.sources)
-        attack.signatures = signatures(attack.target, sample, attack.picture, self._normal(attack))
-        attack.details = observations(sample)
-
-    def _usual(self, row: int) -> frozenset[Kind]:
-        """Kinds that come at their usual rate, or nearly: no part of the attack."""
-        usual = self._windows.baseline[row]
-        last = self.tables.since(self.tables.clock_ns - int(self._settings.middle_seconds * 1e9))
-        kinds, weights = last["kind"][last["row"] == row], last["weight"][last["row"] == row]
-        rates = np.bincount(kinds, weights, minlength=COLUMNS) / self._settings.middle_seconds
-        return frozenset(kind for kind in Kind if rates[kind] and usual[kind] >= 0.5 * rates[kind])
-
-    def _normal(self, attack: Attack) -> ANY:
-        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
-        packets must not count as what it would hurt; a capture tells the first packet exactly."""
-        margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
-        history = self.tables.history()
-        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns - margin])[0]
+        within = [
+            other.target
+            for other_row, other in self.attacks.items()
+            if attack.target.prefixlen < attack.target.max_prefixlen
+            and other_row != row
+            and row in self._covering.above(other_row)
+        ]
+        self._describer.describe(self.tables, attack, frozenset(crossed), self._usual.rates(row), within)
+        if attack.counted and not self._judging:
+            self._sources.open(self.tables, row, attack.target, attack.counted, attack.first_ns)
+            attack.sources = self._sources.count(row) or attack.sources
 
     def finish(self, now: int, seen: datetime) -> None:
         """The end of a capture: every attack is over."""
         self._short = now - self._started < self._settings.long_seconds * 1e9
+        self._ending = True
+        for track in self._detector.tracks.values():
+            track.not_before = now
         self.tick(now, seen)
         while self._waiting:
             self._speak(seen)
@@ -254,45 +294,3 @@ class Engine:
 
 def _protected(zones: Sequence[Zone]) -> list[tuple[Network, int]]:
     return [(prefix, number) for number, zone in enumerate(zones) for prefix in zone.prefixes]
-
-
-def zone_measures(zones: Sequence[Zone]) -> Measures:
-    """The limits of the zones, one measure for each metric."""
-    metrics = tuple(Metric)
-    sums = np.zeros((COLUMNS, len(metrics)))
-    for number, metric in enumerate(metrics):
-        for column in METRIC_COLUMNS.get(metric, ()):
-            sums[column, number] = 8 if column in (Column.BYTES, Column.UDP_BYTES) else 1
-    # The last line is for hosts outside every zone: no limit is theirs.
-    limits = np.full((len(zones) + 1, len(metrics)), np.inf)
-    for number, zone in enumerate(zones):
-        for metric, limit in zone.limits:
-            limits[number, metrics.index(metric)] = limit
-    return Measures(tuple(metric.value for metric in metrics), sums, limits)
-
-
-def observations(sample: ANY) -> dict[str, object]:
-    """What a person would note of an attack: its most frequent sources, ports, lengths, hop limits."""
-    from sensors.tables import address
-
-    highs, lows = sample["source_high"], sample["source_low"]
-    order = np.lexsort((lows, highs))
-    highs, lows = highs[order], lows[order]
-    # Where a run of equal sources begins; np.unique over both columns takes ten times as long.
-    begins = np.flatnonzero(np.r_[True, (highs[1:] != highs[:-1]) | (lows[1:] != lows[:-1])])
-    counts = np.diff(np.r_[begins, len(order)])
-    top = np.argsort(-counts, kind="stable")[:10]
-    out: dict[str, object] = {
-        "sources": [
-            {
-                "address": str(address(int(highs[begins[at]]), int(lows[begins[at]])).network_address),
-                "packets": int(counts[at]),
-            }
-            for at in top
-        ]
-    }
-    for name, field, mark in (("source_ports", "source_port", 1), ("destination_ports", "destination_port", 1),
-                              ("lengths", "length", 0), ("ttls", "ttl", 0)):  # fmt: skip
-        values, times = np.unique(sample[field][(sample["marks"] & mark) == mark], return_counts=True)
-        out[name] = {str(int(values[at])): int(times[at]) for at in np.argsort(-times)[:5]}
-    return out

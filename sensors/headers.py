@@ -41,8 +41,18 @@ class Column(IntEnum):
     ESP = 18
     OTHER = 19
     """Every other protocol."""
+    HTTP = 20
+    """TCP segments that begin with an HTTP request line."""
+    TLS = 21
+    """TCP segments that begin with a TLS ClientHello."""
+    FLOWS = 22
+    """Packets whose addresses, protocol and ports the recency table doesn't know from the last seconds."""
+    OUTGOING = 23
+    """What the host sends to destinations outside every zone."""
+    OUTGOING_BYTES = 24
 
 
+BYTE_COLUMNS = (Column.BYTES, Column.UDP_BYTES, Column.OUTGOING_BYTES)
 COLUMNS = len(Column)
 
 METRIC_COLUMNS: dict[Metric, tuple[Column, ...]] = {
@@ -63,6 +73,11 @@ METRIC_COLUMNS: dict[Metric, tuple[Column, ...]] = {
     Metric.GRE_PACKETS: (Column.GRE,),
     Metric.ESP_PACKETS: (Column.ESP,),
     Metric.OTHER_PACKETS: (Column.GRE, Column.ESP, Column.OTHER),
+    Metric.FLOWS: (Column.FLOWS,),
+    Metric.HTTP_REQUESTS: (Column.HTTP,),
+    Metric.TLS_HANDSHAKES: (Column.TLS,),
+    Metric.OUTGOING_PACKETS: (Column.OUTGOING,),
+    Metric.OUTGOING_BITS: (Column.OUTGOING_BYTES,),
 }
 """Which columns a limit adds up; bits are bytes times eight."""
 
@@ -115,12 +130,17 @@ class Total(IntEnum):
     """From protected hosts to elsewhere."""
     CLOCK_STEPS = 13
     """Steps of the clock: timestamps more than a second before the one before."""
+    UNWATCHED = 14
+    """Times that a busy target could not be looked at, because too many were busy."""
 
 
 TOTALS = len(Total)
 
 HAS_PORTS, HAS_FLAGS, HAS_ICMP, IS_IPV6, IS_OUTGOING = 1, 2, 4, 8, 16
 """Bits of `marks`: which fields of an entry mean something."""
+IS_HTTP, IS_TLS, HAS_PAYLOAD = 32, 64, 128
+"""Bits of `marks`: a TCP segment that begins with an HTTP request line, or with a TLS ClientHello; one that is longer
+than its headers, whether the capture kept the rest or not."""
 
 HEADER = np.dtype(
     [

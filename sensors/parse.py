@@ -11,7 +11,7 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.framing import be16, be32
-from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, MAPPED
+from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PAYLOAD, HAS_PORTS, IS_HTTP, IS_IPV6, IS_TLS, MAPPED
 
 COUNTED, NOT_IP, TRUNCATED, MALFORMED = 0, 1, 2, 3
 """Verdicts."""
@@ -31,16 +31,39 @@ def _refused(verdict):
     return verdict, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 
+_METHODS = tuple(int.from_bytes(name, "big") for name in (b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI",
+                                                          b"PATC", b"CONN", b"TRAC"))  # fmt: skip
+_GET, _POST, _HEAD, _PUT, _DELETE, _OPTIONS, _PATCH, _CONNECT, _TRACE = _METHODS
+
+
 @inlined
-def _transport(buffer, at, end, protocol, later):
-    """Marks, ports, TCP flags, ICMP type and code; a later fragment has none of them, a cut header some."""
+def _payload(buffer, at, end, whole):
+    """Marks of a TCP segment's data, which begins at `at` and ends at `whole`; the capture may end before."""
+    if at >= whole:
+        return 0
+    if at + 6 > end:
+        return HAS_PAYLOAD
+    word = be32(buffer, at)
+    if word in (_GET, _POST, _HEAD, _PUT, _DELETE, _OPTIONS, _PATCH, _CONNECT, _TRACE):
+        return HAS_PAYLOAD | IS_HTTP
+    # A handshake record of any version so far (RFC 8446 §5.1), and in it a ClientHello.
+    if word >> 16 == 0x1603 and (word >> 8) & 0xFF <= 4 and buffer[at + 5] == 1:
+        return HAS_PAYLOAD | IS_TLS
+    return HAS_PAYLOAD
+
+
+@inlined
+def _transport(buffer, at, end, whole, protocol, later):
+    """Marks, ports, TCP flags, ICMP type and code; a later fragment has none of them, a cut header some. `whole` is
+    where the packet ended on the wire."""
     if later:
         return 0, 0, 0, 0, 0, 0
     if (protocol == 6 or protocol == 17) and at + 4 <= end:
         source, destination = be16(buffer, at), be16(buffer, at + 2)
         if protocol == 6 and at + 14 <= end:
             flags = ((np.int64(buffer[at + 12]) & 1) << 8) | np.int64(buffer[at + 13])
-            return HAS_PORTS | HAS_FLAGS, source, destination, flags, 0, 0
+            data = at + max((np.int64(buffer[at + 12]) >> 4) * 4, 20)
+            return HAS_PORTS | HAS_FLAGS | _payload(buffer, data, end, whole), source, destination, flags, 0, 0
         return HAS_PORTS, source, destination, 0, 0, 0
     if (protocol == 1 or protocol == 58) and at + 2 <= end:
         return HAS_ICMP, 0, 0, 0, np.int64(buffer[at]), np.int64(buffer[at + 1])
@@ -80,7 +103,9 @@ def _ipv4(buffer, at, end, wire):
     fragment = _fragment_bits(later != 0, more != 0) | (1 if word & 0x4000 else 0)
     protocol = np.int64(buffer[at + 9])
     transport = min(end, at + length)
-    marks, sport, dport, flags, itype, icode = _transport(buffer, at + header, transport, protocol, later != 0)
+    marks, sport, dport, flags, itype, icode = _transport(
+        buffer, at + header, transport, at + length, protocol, later != 0
+    )
     return (
         COUNTED, marks,
         np.uint64(0), np.uint64(MAPPED) | np.uint64(be32(buffer, at + 12)),
@@ -129,7 +154,7 @@ def _ipv6(buffer, at, end, wire):
     class_ = ((np.int64(buffer[at]) & 15) << 4) | (np.int64(buffer[at + 1]) >> 4)
     transport = min(end, at + length)
     upper, protocol, fragment, later = _extensions(buffer, at + 40, transport, np.int64(buffer[at + 6]))
-    marks, sport, dport, flags, itype, icode = _transport(buffer, upper, transport, protocol, later)
+    marks, sport, dport, flags, itype, icode = _transport(buffer, upper, transport, at + length, protocol, later)
     return (
         COUNTED, marks | IS_IPV6,
         be64(buffer, at + 8), be64(buffer, at + 16), be64(buffer, at + 24), be64(buffer, at + 32),

@@ -16,28 +16,67 @@ from numpy.typing import NDArray
 
 from rules.match import Network
 from rules.traffic import AMPLIFICATION_SERVICES
-from sensors.headers import COLUMNS, HEADER, MAPPED, TOTALS, WORDS
+from sensors.headers import COLUMNS, HEADER, MAPPED, TOTALS, WORDS, Total
 from sensors.prefixes import intervals
 
 UNSIGNED = NDArray[np.uint64]
 SIGNED = NDArray[np.int64]
 ANY = NDArray[Any]
 
-LAST_SEEN, NEXT_SAMPLE, PINNED, SLOT, KEY_HIGH, KEY_LOW, ZONE, REBORN = range(COLUMNS, COLUMNS + 8)
-"""Columns of `rows` behind the counts. PINNED: under attack, never reclaimed and not sampled as normal. REBORN: given
-to another host since the window last looked. Keys are the bits of an unsigned number."""
-ROW_WORDS = 32
+PINNED, PARENT, BLOCK, SHIFT, SLOT, REBORN, BORN = range(COLUMNS, COLUMNS + 7)
+"""Columns of `rows` behind the counts. PINNED: never reclaimed, and not sampled as normal (`ATTACKED`). PARENT: the row
+of the host's /24 or /48, -1: not found yet. BLOCK: where the rows of a prefix's parts begin, 0: it isn't divided.
+SHIFT: behind which bits of the key stands the part's number. SLOT: its place in the index. REBORN: given to another
+target since somebody last looked. BORN: the tick it came in, plus one."""
+KEY_HIGH, KEY_LOW, HEAT, ZONE, LINE, LAST_SEEN, NEXT_SAMPLE, WATCH = range(32, 40)
+"""More columns, in a cache line of their own. Keys are the bits of an unsigned number. HEAT: how near the target came
+to its limits since the last tick, below the tick's number. LINE: what kind of target it is, see `LENGTHS`. WATCH: its
+slot in `sensors.watch`, plus one."""
+ROW_WORDS = 40
+ATTACKED, DIVIDED = 1, 2
+"""Bits of PINNED: why a row must stay."""
 
-USED, HAND, RING_HEAD, NORMAL_HEAD, CLOCK, CLOCK_STEP, SAMPLE_GAP, KEEP_OUTGOING, STARTED, SEED, NEXT_TIME = range(11)
-"""Places in `state`: rows in use; where reclaiming looks next; entries ever written to each ring; the analysis clock,
-what it adds to the capture's (both ns), the least distance of two normal samples of a host; whether packets from
+LENGTHS = (128, 29, 28, 27, 26, 25, 24, 64, 60, 56, 52, 48, 0)
+"""Prefix length of each line: hosts (IPv4 hosts are mapped), parts of a /24 and itself, parts of a /48 and itself, a
+whole zone."""
+LINES, WHOLE_24, WHOLE_48, WHOLE_ZONE = len(LENGTHS), 6, 11, 12
+BLOCK_ROWS = 64
+"""Rows of a divided prefix. A /24 is a binary heap: its halves at 2 and 3, its /29 from 32 on; the kernel counts the
+/29. Of a /48, /52, … the sixteen parts stand at the beginning."""
+BLOCKS = 48
+MOST_ZONES = 1024
+"""With limits for the zone as a whole; further ones go without."""
+
+(USED, HAND, RING_HEAD, NORMAL_HEAD, CLOCK, CLOCK_STEP, SAMPLE_GAP, KEEP_OUTGOING, STARTED, SEED, NEXT_TIME, EPOCH,
+ WARM, COVERING, HOSTS, ZONES_AT) = range(16)  # fmt: skip
+"""Places in `state`: hashed rows in use; where reclaiming looks next; entries ever written to each ring; the analysis
+clock, what it adds to the capture's (both ns), the least distance of two normal samples of a host; whether packets from
 protected hosts go into the ring; whether the clock runs; what keeps people from choosing addresses that share a
-bucket; the time of the packet that a walker stopped at."""
+bucket; the time of the packet that a walker stopped at; the number of the tick; how many rows are in the list of warm
+ones; whether prefixes are counted; how many rows are hashed; the row of the first zone."""
 TOTALS_AT = 16
 """Where the totals start in `state`."""
+UNWATCHED_AT = TOTALS_AT + int(Total.UNWATCHED)
+NEXT_KEPT, KEPT = 40, 41
+"""When the next sample of normal traffic may be kept for long, and how many ever were."""
+KEPT_SECONDS = 3 * 3600
+"""The mean age of samples that are kept for long."""
+FLOWS_AT, FLOW_SLOTS = 64, 1 << 16
+"""The recency table: the fingerprint of a flow, and the second it was last seen in."""
+SCREEN_AT, SCREEN_WORDS = FLOWS_AT + FLOW_SLOTS, 32
+"""For each zone and line: how much nearer to the limits a packet of each kind brings a target (its column's number),
+and a byte (`SCREEN_BYTES` and behind: bytes, outgoing bytes)."""
+SCREEN_BYTES, SCREEN_OUTGOING_BYTES = COLUMNS, COLUMNS + 1
+HOT = 1 << 36
+"""The heat at which a row is warm: from here on it is looked at in every tick."""
+WARM_AT, MOST_WARM = SCREEN_AT + (MOST_ZONES + 1) * LINES * SCREEN_WORDS, 8192
+"""Rows that became warm since the last tick."""
+BASES_AT = WARM_AT + MOST_WARM
+"""What each of them had counted then."""
+STATE_WORDS = BASES_AT + MOST_WARM * COLUMNS
 
 WAYS = 8
-"""Slots in a bucket of the index."""
+"""Slots in a bucket of the index: one cache line."""
 _LOW = (1 << 64) - 1
 
 
@@ -46,14 +85,17 @@ class Tables:
     """Arrays that `sensors.count` reads and writes."""
 
     index: UNSIGNED
-    """Slots, `WAYS` to a bucket: key high, key low, row number plus one (0: the slot is free), nothing."""
+    """Slots, `WAYS` to a bucket: a tag of the key in the upper half, the row's number plus one in the lower; 0: no."""
     rows: SIGNED
-    """One line for each host: counts as in `headers.Column`, then the columns above; in use are the first `used`."""
+    """One line for each target: counts as in `headers.Column`, then the columns above. First the hashed ones (hosts,
+    /24, /48), of which the first `used` are in use; then blocks of parts; then zones."""
     ring: UNSIGNED
     """The last packets, as `headers.HEADER`."""
     normal: UNSIGNED
-    """A thinned history of hosts not under attack, as `headers.HEADER`."""
+    """A thinned history of hosts not under attack, as `headers.HEADER`: the newest in the first half; of those that
+    go from there a few, kept for hours, in the second half."""
     state: SIGNED
+    """Numbers, then the sections above: one array, since each costs a compiled function time."""
     prefixes: UNSIGNED
     """Protected intervals: first high, first low, last high, last low, zone; disjoint and ascending. None at all
     means that everything is protected."""
@@ -81,9 +123,10 @@ class Tables:
         return int(self.state[CLOCK])
 
     def host(self, row: int) -> Network:
-        """The destination that a row counts."""
+        """The host or prefix that a row counts; of a zone's row it makes no sense."""
         high, low = (int(half) & _LOW for half in self.rows[row, KEY_HIGH : KEY_LOW + 1])
-        return address(high, low)
+        found, line = address(high, low), int(self.rows[row, LINE])
+        return found.supernet(new_prefix=LENGTHS[line]) if line else found
 
     def since(self, moment_ns: int) -> ANY:
         """The remembered packets from that analysis time on, oldest first."""
@@ -100,13 +143,15 @@ class Tables:
 
     def history(self) -> ANY:
         """The entries of the normal history; a view, not a copy."""
-        return _entries(self.normal, int(self.state[NORMAL_HEAD]))
+        half = len(self.normal) // 2
+        written = min(int(self.state[NORMAL_HEAD]), half) + min(int(self.state[KEPT]), half)
+        return self.normal[:written].view(HEADER).reshape(-1)
 
 
 def make(
     protected: Iterable[tuple[Network, int]] = (),
     *,
-    rows: int = 65_536,
+    rows: int = 131_072,
     ring: int = 131_072,
     normal: int = 65_536,
     sample_gap_ns: int = 50_000_000,
@@ -116,11 +161,12 @@ def make(
     two."""
     reflectors = np.zeros(65_536, np.uint8)
     reflectors[list(AMPLIFICATION_SERVICES)] = 1
-    state = np.zeros(TOTALS_AT + TOTALS, np.int64)
+    state = np.zeros(STATE_WORDS, np.int64)
+    state[HOSTS], state[ZONES_AT] = rows, rows + BLOCKS * BLOCK_ROWS
     state[SAMPLE_GAP], state[KEEP_OUTGOING], state[SEED] = sample_gap_ns, keep_outgoing, secrets.randbits(63)
     return Tables(
-        index=np.zeros((2 * max(rows, WAYS), 4), np.uint64),
-        rows=np.zeros((rows, ROW_WORDS), np.int64),
+        index=_aligned((2 * max(rows, WAYS),), np.uint64),
+        rows=_aligned((rows + BLOCKS * BLOCK_ROWS + MOST_ZONES, ROW_WORDS), np.int64),
         ring=np.zeros((ring, WORDS), np.uint64),
         normal=np.zeros((normal, WORDS), np.uint64),
         state=state,
@@ -129,15 +175,19 @@ def make(
     )
 
 
+def _aligned(shape: tuple[int, ...], kind: Any) -> ANY:
+    """Zeros that begin with a cache line."""
+    count = int(np.prod(shape))
+    whole = np.zeros(count + 8, kind)
+    skipped = -(whole.ctypes.data // 8) % 8
+    return whole[skipped : skipped + count].reshape(shape)
+
+
 def prefix_table(protected: Iterable[tuple[Network, int]]) -> UNSIGNED:
     """What `Tables.prefixes` holds."""
     spans = intervals(protected)
     lines = [(first >> 64, first & _LOW, last >> 64, last & _LOW, zone) for first, last, zone in spans]
     return np.array(lines, np.uint64).reshape(-1, 5)
-
-
-def _entries(words: UNSIGNED, written: int) -> ANY:
-    return words[: min(written, len(words))].view(HEADER).reshape(-1)
 
 
 def address(high: int, low: int) -> Network:

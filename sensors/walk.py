@@ -9,10 +9,11 @@ block of the kernel's packet ring, or records of flows that have no bytes at all
 import numpy as np
 
 from sensors.compiled import inlined, kernel
-from sensors.count import T_VLAN, moment, record, tally, zone_of
+from sensors.count import T_VLAN, moment, record, tally
 from sensors.framing import ETHERNET
 from sensors.headers import HEADER, WORDS
-from sensors.tables import ANY, KEY_HIGH, KEY_LOW, NEXT_TIME, ZONE, Tables
+from sensors.keyed import zone_of
+from sensors.tables import ANY, KEY_HIGH, KEY_LOW, LINE, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144
 """libpcap's own limit; a larger record length means a damaged file."""
@@ -127,10 +128,14 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
 
 @kernel
 def rezone(rows, used, prefixes, nowhere):
-    """Gives every row in use the zone that its host has now; `nowhere` where it has none any more."""
+    """Gives every host in use the zone that it has now; `nowhere` where it has none any more. Prefixes are found anew:
+    those known so far belong to no zone."""
     for row in range(used):
-        zone = zone_of(prefixes, np.uint64(rows[row, KEY_HIGH]), np.uint64(rows[row, KEY_LOW]))
-        rows[row, ZONE] = zone if zone >= 0 else nowhere
+        if rows[row, LINE] == 0:
+            zone = zone_of(prefixes, np.uint64(rows[row, KEY_HIGH]), np.uint64(rows[row, KEY_LOW]))
+            rows[row, ZONE] = zone if zone >= 0 else nowhere
+        else:
+            rows[row, ZONE] = nowhere
 
 
 def pcapy_batch(packets: bytes, meta: bytes) -> tuple[ANY, ANY]:
@@ -145,9 +150,12 @@ def words(entries: ANY) -> ANY:
 
 def warm_up(tables: Tables) -> None:
     """Compiles, or loads from NUMBA_CACHE_DIR, every walker, so that the first packet waits for nothing."""
+    from sensors import walk_pcapng  # it needs this module
+
     empty = np.zeros(64, np.uint8)
     tallies(*tables.arrays, words(np.zeros(0, HEADER)), 0, NEVER)
     batch(*tables.arrays, *pcapy_batch(b"", b""), ETHERNET, 1, 0, NEVER)
     pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
     ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
     rezone(tables.rows, 0, tables.prefixes, 0)
+    walk_pcapng.warm_up(tables)

@@ -1,55 +1,50 @@
-"""Sliding windows over the host table: counters of now minus counters of then, over the time that really passed.
+"""Sliding windows over what is watched: counters of now minus counters of then, over the time that really passed.
 
-Vectorised over all hosts; only those that could be above some limit come out. Rates never depend on how regular the
-ticks are. Opens nothing and reads no clock: `now` is an argument, in monotonic nanoseconds.
+Vectorised over all targets that are watched; only those that could be above some limit come out. Rates never depend on
+how regular the ticks are. Opens nothing and reads no clock: `now` is an argument, in monotonic nanoseconds.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sensors.headers import COLUMNS, Column
-from sensors.tables import PINNED, REBORN, ZONE, Tables
+from sensors.headers import BYTE_COLUMNS, Column
+from sensors.limits import FLOATS, Measures
+from sensors.tables import LINE, LINES, MOST_ZONES, REBORN, SCREEN_AT, SCREEN_WORDS, WATCH, ZONE, Tables
+from sensors.watch import COUNTS, ROWS, Watch
 
-FLOATS = NDArray[np.float64]
+__all__ = ["LONG", "MIDDLE", "SHORT", "Measures", "Readings", "Windows"]
 
 SHORT, MIDDLE, LONG = 0, 1, 2
 """The windows of a reading, shortest first."""
-BASELINE_SECONDS = 10.0
-"""The memory of the baseline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured and from what rate on it matters, for each zone."""
-
-    names: tuple[str, ...]
-    """`rules.zone.Metric` values, one for each measure."""
-    sums: FLOATS
-    """Column by measure: what each column adds to each measure; bytes count eightfold where bits are meant."""
-    limits: FLOATS
-    """Zone by measure, per second; infinite where there is no limit."""
+COOL_WINDOWS = 1.5
+"""How many long windows a target must stay cool to be watched no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Rates of the hosts worth a look, one line for each."""
+    """Rates of the targets worth a look, one line for each."""
 
-    rows: NDArray[np.int64]
-    zones: NDArray[np.int64]
+    rows: ROWS
+    zones: ROWS
+    lines: ROWS
+    """What kind of target each is, as in `tables.LENGTHS`."""
     rates: tuple[FLOATS, FLOATS, FLOATS]
-    """Per window: host by column, per second."""
+    """Per window: target by column, per second."""
+    short_seconds: float
     long_seconds: float
     """How long the long window really is."""
+    limits: FLOATS
+    """Target by measure."""
     severity: FLOATS
-    """Host by measure: rate over limit, each in the shortest window that is long enough for the limit."""
+    """Target by measure: rate over limit, each in the shortest window that is long enough for the limit."""
     fast: FLOATS
     """The same in the short window, and 0 where too few packets say so."""
-    reborn: NDArray[np.int64]
-    """Rows that belong to another host than last time."""
+    reborn: ROWS
+    """Rows that belong to another target than last time."""
 
 
 class Windows:
@@ -62,63 +57,49 @@ class Windows:
         seconds: tuple[float, float, float],
         minimum: int,
         long_only: bool = False,
+        floors: FLOATS | None = None,
+        most: int = 8_192,
     ) -> None:
         """`seconds`: nominal lengths, shortest first; `minimum`: packets that a window must hold at the limit;
-        `long_only`: judge every limit in the long window."""
+        `long_only`: judge every limit in the long window; `floors`: for each measure a rate from which on
+        targets must come out whatever their limits are; `most`: how many targets are watched at a time."""
         self._tables, self._minimum = tables, minimum
         self._lengths = tuple(int(length * 1e9) for length in seconds)
         self._coarse_ns = max(1, self._lengths[MIDDLE] // 2)
-        self._fine: deque[tuple[int, NDArray[np.int64]]] = deque()
-        self._coarse: deque[tuple[int, NDArray[np.int64]]] = deque()
-        self._spare: list[NDArray[np.int64]] = []
-        self._seconds, self._long_only = seconds, long_only
-        self.baseline = np.zeros((len(tables.rows), COLUMNS), np.float32)
-        """What each host usually gets, per second: a slow average that stands still during an attack."""
+        self.watch = Watch(tables, most)
+        self._seconds, self._long_only, self._floors = seconds, long_only, floors
         self.measure(measures)
 
     def measure(self, measures: Measures) -> None:
         """Takes other limits, from the next tick on."""
         self._measures = measures
-        self._choice = np.full(measures.limits.shape, LONG) if self._long_only else self._choose(self._seconds)
-        counted_in_packets = measures.sums[Column.BYTES] + measures.sums[Column.UDP_BYTES] == 0
-        limits = measures.limits.min(axis=0)
-        self._least_packets = float(limits[counted_in_packets].min(initial=np.inf))
-        self._least_bits = float(limits[~counted_in_packets].min(initial=np.inf))
+        screen = measures.screen(self._seconds[SHORT] / 2, self._floors).reshape(-1)
+        self._tables.state[SCREEN_AT : SCREEN_AT + (MOST_ZONES + 1) * LINES * SCREEN_WORDS] = screen
+        in_bits = measures.sums[list(BYTE_COLUMNS)].any(axis=0)
+        limits = measures.lines.min(axis=(0, 1))
+        if self._floors is not None:
+            limits = np.minimum(limits, self._floors)
+        self._least_packets = float(limits[~in_bits].min(initial=np.inf))
+        self._least_bits = float(limits[in_bits].min(initial=np.inf))
 
-    def _choose(self, seconds: tuple[float, float, float]) -> NDArray[np.int64]:
-        """Zone by measure: which window judges the limit."""
-        limits = np.where(np.isfinite(self._measures.limits), self._measures.limits, np.inf)
-        short, middle = (limits * seconds[SHORT] >= self._minimum), (limits * seconds[MIDDLE] >= self._minimum)
+    def choose(self, limits: FLOATS) -> NDArray[np.int64]:
+        """Which window judges each limit."""
+        if self._long_only:
+            return np.full(limits.shape, LONG)
+        short, middle = (limits * self._seconds[window] >= self._minimum for window in (SHORT, MIDDLE))
         return np.where(short, SHORT, np.where(middle, MIDDLE, LONG))
 
     def start(self, now: int) -> None:
         """Traffic counts from here on."""
-        for _, snapshot in (*self._fine, *self._coarse):
-            self._spare.append(snapshot)
-        self._fine.clear()
-        self._coarse.clear()
-        self._push(self._fine, now)
-        self._push(self._coarse, now)
+        self.watch.clear()
+        self.watch.take_warm(now)
+        counts = self.watch.counts()
+        self.watch.push(self.watch.fine, now, counts)
+        self.watch.push(self.watch.coarse, now, counts)
 
-    def _push(self, where: deque[tuple[int, NDArray[np.int64]]], now: int) -> None:
-        snapshot = self._spare.pop() if self._spare else np.zeros((len(self._tables.rows), COLUMNS), np.int64)
-        used = self._tables.used
-        snapshot[:used] = self._tables.rows[:used, :COLUMNS]
-        where.append((now, snapshot))
-
-    def _reborn(self) -> NDArray[np.int64]:
-        used = self._tables.used
-        reborn = np.flatnonzero(self._tables.rows[:used, REBORN])
-        if len(reborn):
-            for _, snapshot in (*self._fine, *self._coarse):
-                snapshot[reborn] = 0
-            self._tables.rows[reborn, REBORN] = 0
-            self.baseline[reborn] = 0
-        return reborn
-
-    def _back(self, now: int, window: int) -> tuple[int, NDArray[np.int64]]:
+    def _back(self, now: int, window: int) -> tuple[int, COUNTS]:
         """The youngest snapshot that is at least a window old, else the oldest there is."""
-        history = self._fine if window == SHORT else self._coarse
+        history: deque[tuple[int, COUNTS]] = self.watch.fine if window == SHORT else self.watch.coarse
         best = history[0]
         for moment, snapshot in history:
             # Ticks come a little early or late; a tenth of the window is neither here nor there.
@@ -127,72 +108,101 @@ class Windows:
             best = (moment, snapshot)
         return best
 
-    def before(self, row: int) -> NDArray[np.int64]:
-        """A host's counters at the beginning of the long window."""
-        counts: NDArray[np.int64] = self._coarse[0][1][row].copy()
+    def before(self, row: int) -> COUNTS:
+        """A watched target's counters at the beginning of the long window."""
+        counts: COUNTS = self.watch.coarse[0][1][self._tables.rows[row, WATCH] - 1].copy()
         return counts
 
-    def tick(self, now: int, watched: Iterable[int] = ()) -> Readings:
-        """What happened up to now; hosts in `watched` rows come out however quiet they are."""
-        reborn = self._reborn()
+    def tick(
+        self,
+        now: int,
+        tracked: Iterable[int] = (),
+        always: Iterable[int] = (),
+        learned: Callable[[ROWS], FLOATS] | None = None,
+    ) -> Readings:
+        """What happened up to now; rows in `tracked` come out however quiet they are, unless they were reborn, and
+        those in `always` are watched even when they are cool. `learned` gives further limits, target by measure."""
+        self.watch.take_warm(now)
+        known = np.array([*tracked], np.int64)
+        is_reborn = self._tables.rows[known, REBORN] & (self._tables.rows[known, WATCH] == 0) != 0
+        reborn, known = known[is_reborn], known[~is_reborn]
+        self.watch.keep(np.concatenate((known, np.array([*always], np.int64))), now)
         back = [self._back(now, window) for window in (SHORT, MIDDLE, LONG)]
         # Less than a short window is too little to divide by: a burst at the very start is no rate yet.
         elapsed = [max(now - moment, self._lengths[SHORT]) / 1e9 for moment, _ in back]
-        rows = self._worth_a_look(back, elapsed, watched)
-        counts = self._tables.rows[rows, :COLUMNS]
-        deltas = [counts - snapshot[rows] for _, snapshot in back]
-        readings = self._read(rows, deltas, elapsed, reborn)
-        self._keep(now)
+        counts = self.watch.counts()
+        slots = self._worth_a_look(counts, back, elapsed, known)
+        readings = self._read(
+            slots, [counts[slots] - snapshot[slots] for _, snapshot in back], elapsed, reborn, learned
+        )
+        self._keep(now, counts)
         return readings
 
+    def rates_of(self, rows: Sequence[int], measure: int) -> list[float]:
+        """What watched rows got of a measure in the short window, unscaled; 0 for those that aren't watched."""
+        slots = self._tables.rows[np.array(rows, np.int64), WATCH] - 1
+        gained = (self.watch.counts() - self.watch.fine[0][1][: self.watch.count]) @ self._measures.sums[:, measure]
+        found: list[float] = np.where(slots >= 0, np.append(gained, 0.0)[slots], 0.0).tolist()
+        return found
+
     def _worth_a_look(
-        self, back: list[tuple[int, NDArray[np.int64]]], elapsed: list[float], watched: Iterable[int]
+        self, counts: COUNTS, back: list[tuple[int, COUNTS]], elapsed: list[float], known: ROWS
     ) -> NDArray[np.int64]:
-        used = self._tables.used
-        packets, size = self._tables.rows[:used, Column.PACKETS], self._tables.rows[:used, Column.BYTES]
+        used = len(counts)
         hot = np.zeros(used, bool)
         for (_, snapshot), seconds in zip(back, elapsed, strict=True):
-            hot |= packets - snapshot[:used, Column.PACKETS] >= self._least_packets * seconds
-            if np.isfinite(self._least_bits):
-                hot |= size - snapshot[:used, Column.BYTES] >= self._least_bits * seconds / 8
-        for row in watched:
-            hot[row] = True
+            for packets, size in ((Column.PACKETS, Column.BYTES), (Column.OUTGOING, Column.OUTGOING_BYTES)):
+                hot |= counts[:, packets] - snapshot[:used, packets] >= self._least_packets * seconds
+                if np.isfinite(self._least_bits):
+                    hot |= counts[:, size] - snapshot[:used, size] >= self._least_bits * seconds / 8
+        slots = self._tables.rows[known, WATCH] - 1
+        hot[slots[slots >= 0]] = True
         return np.flatnonzero(hot)
 
     def _read(
-        self, rows: NDArray[np.int64], deltas: list[NDArray[np.int64]], elapsed: list[float], reborn: NDArray[np.int64]
+        self,
+        slots: NDArray[np.int64],
+        deltas: list[COUNTS],
+        elapsed: list[float],
+        reborn: ROWS,
+        learned: Callable[[ROWS], FLOATS] | None,
     ) -> Readings:
-        zones = self._tables.rows[rows, ZONE]
+        rows = self.watch.rows[slots]
+        zones, lines = self._tables.rows[rows, ZONE], self._tables.rows[rows, LINE]
         rates = tuple(delta / seconds for delta, seconds in zip(deltas, elapsed, strict=True))
-        limits = self._measures.limits[zones]
-        severities = [rate @ self._measures.sums / limits for rate in rates]
-        packets = deltas[SHORT][:, Column.PACKETS]
-        enough = (packets >= self._minimum)[:, None]
+        limits = self._measures.lines[zones, lines]
+        if learned is not None and len(rows):
+            limits = np.minimum(limits, learned(rows))
+        severity, fast = self.judge((rates[SHORT], rates[MIDDLE], rates[LONG]), limits, elapsed[SHORT])
         return Readings(
+            short_seconds=elapsed[SHORT],
             rows=rows,
             zones=zones,
+            lines=lines,
             rates=(rates[SHORT], rates[MIDDLE], rates[LONG]),
             long_seconds=elapsed[LONG],
-            severity=np.choose(self._choice[zones], severities),
-            fast=np.where(enough, severities[SHORT], 0.0),
+            limits=limits,
+            severity=severity,
+            fast=fast,
             reborn=reborn,
         )
 
-    def _keep(self, now: int) -> None:
-        self._push(self._fine, now)
-        while len(self._fine) > 2 and now - self._fine[1][0] >= self._lengths[SHORT]:
-            self._spare.append(self._fine.popleft()[1])
-        if now - self._coarse[-1][0] >= self._coarse_ns:
-            self._learn(now)
-            self._push(self._coarse, now)
-        while len(self._coarse) > 2 and now - self._coarse[1][0] >= self._lengths[LONG]:
-            self._spare.append(self._coarse.popleft()[1])
+    def judge(
+        self, rates: tuple[FLOATS, FLOATS, FLOATS], limits: FLOATS, short_seconds: float
+    ) -> tuple[FLOATS, FLOATS]:
+        """Severity and fast severity, as in `Readings`, of rates against limits."""
+        severities = [rate @ self._measures.sums / limits for rate in rates]
+        packets = (rates[SHORT][:, Column.PACKETS] + rates[SHORT][:, Column.OUTGOING]) * short_seconds
+        enough = (packets >= self._minimum - 0.5)[:, None]
+        return np.choose(self.choose(limits), severities), np.where(enough, severities[SHORT], 0.0)
 
-    def _learn(self, now: int) -> None:
-        """Moves the baseline of every host not under attack a little towards its rate since the last snapshot."""
-        used = self._tables.used
-        moment, snapshot = self._coarse[-1]
-        seconds = (now - moment) / 1e9
-        pull = np.where(self._tables.rows[:used, PINNED] != 0, 0.0, 1 - np.exp(-seconds / BASELINE_SECONDS))[:, None]
-        rate = (self._tables.rows[:used, :COLUMNS] - snapshot[:used]) / seconds
-        self.baseline[:used] += ((rate - self.baseline[:used]) * pull).astype(np.float32)
+    def _keep(self, now: int, counts: COUNTS) -> None:
+        watch = self.watch
+        watch.push(watch.fine, now, counts)
+        while len(watch.fine) > 2 and now - watch.fine[1][0] >= self._lengths[SHORT]:
+            watch.drop_oldest(watch.fine)
+        if now - watch.coarse[-1][0] >= self._coarse_ns:
+            watch.push(watch.coarse, now, counts)
+            watch.cool(now - int(self._lengths[LONG] * COOL_WINDOWS))
+        while len(watch.coarse) > 2 and now - watch.coarse[1][0] >= self._lengths[LONG]:
+            watch.drop_oldest(watch.coarse)

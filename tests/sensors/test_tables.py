@@ -12,7 +12,7 @@ from rawframes import SYN, ethernet, ip, tcp, udp
 
 from rules.match import Network
 from sensors import tables, walk
-from sensors.headers import Column, Total
+from sensors.headers import HEADER, Column, Total
 from sensors.prefixes import intervals
 from sensors.tables import PINNED
 
@@ -39,13 +39,13 @@ def test_a_million_destinations_neither_break_the_table_nor_lose_a_packet() -> N
     assert where.used == 4096
     assert totals[Total.RECLAIMED] == 1_000_000 - 4096
     # Every row holds one host with its one packet, and the index leads to it.
-    assert (where.rows[:, Column.PACKETS] == 1).all()
+    assert (where.rows[:4096, Column.PACKETS] == 1).all()
     assert len({where.host(row) for row in range(4096)}) == 4096
-    before = int(where.rows[:, Column.PACKETS].sum())
+    before = int(where.rows[:4096, Column.PACKETS].sum())
     known = where.host(17)
     counted(ethernet(ip(A, str(known.network_address), udp(1, 2))), where=where)
     assert int(where.rows[17, Column.PACKETS]) == 2
-    assert int(where.rows[:, Column.PACKETS].sum()) == before + 1
+    assert int(where.rows[:4096, Column.PACKETS].sum()) == before + 1
 
 
 def test_hosts_under_attack_are_never_reclaimed() -> None:
@@ -77,7 +77,7 @@ def test_only_protected_destinations_get_rows() -> None:
     )  # fmt: skip
     assert [str(where.host(row)) for row in range(where.used)] == ["198.51.100.7/32", "2001:db8::9/128"]
     assert where.rows[:2, tables.ZONE].tolist() == [3, 4]
-    assert where.totals[Total.UNPROTECTED] == 1
+    assert (where.totals[Total.UNPROTECTED], where.totals[Total.OUTGOING]) == (0, 1)
     assert len(where.since(0)) == 2
 
 
@@ -141,3 +141,17 @@ def test_time_never_runs_backwards_and_survives_a_step_of_the_clock() -> None:
     assert seconds == [100.0, 100.0, 100.0, 100.5]
     assert where.totals[Total.CLOCK_STEPS] == 1
     assert where.totals[Total.BACKWARDS] == 2
+
+
+def test_the_normal_history_keeps_a_share_from_hours_ago() -> None:
+    where = tables.make(rows=64, ring=64, normal=256, sample_gap_ns=0)
+    # One host, a packet each second for nine hours.
+    entries = np.zeros(9 * 3600, HEADER)
+    entries["time"] = np.arange(len(entries)) * 1_000_000_000
+    entries["destination_low"], entries["weight"] = tables.key(IPv4Network("198.51.100.7/32"))[1], 1
+    walk.tallies(*where.arrays, walk.words(entries), 0, walk.NEVER)
+    hours = (int(entries["time"][-1]) - where.history()["time"]) / 3.6e12
+    assert len(hours) == 256
+    assert (hours < 128 / 3600).sum() == 128
+    assert 30 < (hours > 2).sum() < 120
+    assert hours.max() > 4

@@ -14,11 +14,11 @@ from rawframes import SYN, ethernet, ip, tcp
 
 from rules.traffic import Detection, State
 from rules.zone import Metric, Zone
-from sensors import tables
+from sensors import tables, walk
 from sensors.attack import Attack
 from sensors.detect import Change, Detector
 from sensors.engine import Engine, zone_measures
-from sensors.headers import Column
+from sensors.headers import HEADER, MAPPED
 from sensors.settings import Detecting, Memory
 from sensors.window import Windows
 
@@ -32,7 +32,6 @@ class Host:
     def __init__(self, settings: Detecting | None = None, limit: int = 1_000) -> None:
         self.settings = settings or Detecting()
         self.tables = tables.make(rows=64, ring=64, normal=64)
-        self.tables.state[tables.USED] = 1
         zone = Zone("z", ZONE.prefixes, limits=((Metric.PACKETS, limit),))
         seconds = (self.settings.short_seconds, self.settings.middle_seconds, self.settings.long_seconds)
         self.windows = Windows(self.tables, zone_measures([zone]), seconds, self.settings.minimum_packets)
@@ -42,7 +41,11 @@ class Host:
 
     def get(self, packets: float) -> None:
         """So many packets arrive now."""
-        self.tables.rows[0, Column.PACKETS] += int(packets)
+        entry = np.zeros(1, HEADER)
+        entry["destination_low"], entry["protocol"], entry["length"] = MAPPED | 1, 17, 100
+        entry["time"], entry["weight"] = self.now, int(packets)
+        if packets >= 1:
+            walk.tallies(*self.tables.arrays, walk.words(entry), 0, walk.NEVER)
 
     def look(self, after_ns: int) -> Change:
         """The next tick."""
@@ -94,7 +97,8 @@ def test_a_burst_in_one_window_is_a_suspicion_and_no_attack() -> None:
     assert changes.count(Change.SUSPECTED) == changes.count(Change.CLEARED) == 1
 
 
-@given(rate=st.floats(0, 700), seed=st.integers(0, 2**32))
+# At 700 a second, chance alone fills two short windows once in a few hours.
+@given(rate=st.floats(0, 600), seed=st.integers(0, 2**32))
 def test_random_traffic_below_the_limit_never_becomes_an_attack(rate: float, seed: int) -> None:
     draw = np.random.default_rng(seed)
     host = Host()

@@ -1,0 +1,143 @@
+"""An attack's vectors, sources and rules, drawn from the packets that are remembered of it."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.match import Network
+from rules.zone import Metric
+from sensors import judge
+from sensors.attack import OUTGOING, Attack
+from sensors.classify import METRIC_KINDS, classify
+from sensors.confidence import confidence
+from sensors.headers import COLUMNS, Kind
+from sensors.origins import Origins
+from sensors.settings import Detecting
+from sensors.signature import signatures
+from sensors.tables import ANY, Tables
+
+DESCRIBED_PACKETS = 32_768
+"""Live, the newest packets of an attack that its vectors and rules are drawn from: enough for shares to a percent."""
+MOSTLY_USUAL = 0.5
+"""A kind of packets of which so much comes anyway is no part of an attack."""
+EVIDENCE_NS = 500_000_000
+"""How much of a host's traffic a closer look wants to see, unless the capture ends before."""
+_ALL = frozenset(Kind)
+
+
+class Describer:
+    """Looks at the remembered packets of one target after another."""
+
+    def __init__(self, settings: Detecting, judging: bool, floor: float | None) -> None:
+        """`judging` and `floor`: as the engine's."""
+        self._settings, self._judging, self._floor = settings, judging, floor
+
+    def describe(
+        self,
+        tables: Tables,
+        attack: Attack,
+        crossed: frozenset[Metric],
+        usual: NDArray[np.float32],
+        reported: Iterable[Network] = (),
+    ) -> None:
+        """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
+        left. `usual`: the target's average rates by column; `reported`: what inside it has an attack of its own."""
+        if attack.metric in OUTGOING:
+            return
+        # Live, the last second tells what goes on; a capture is described as a whole.
+        recent = attack.first_ns if self._judging else attack.last_ns - int(self._settings.long_seconds * 1e9)
+        incoming, outgoing = self.between(tables, attack.target, max(attack.first_ns, recent), attack.last_ns)
+        for other in reported:
+            incoming = incoming[~judge.inside(other, incoming, "destination")]
+        kinds = frozenset().union(*(METRIC_KINDS.get(metric, _ALL) for metric in crossed))
+        anyway = None
+        if self._judging:
+            attack.kinds |= self._guilty(tables, attack)
+            sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
+        else:
+            anyway = self._anyway(tables, attack, usual)
+            sample = incoming[np.isin(incoming["kind"], [kind for kind in kinds if anyway[kind] < MOSTLY_USUAL])]
+            sample = sample[-DESCRIBED_PACKETS:]
+        if not len(sample):
+            return
+        general = bool(crossed & {Metric.PACKETS, Metric.BITS}) or self._judging
+        by_bytes = attack.metric in (Metric.BITS, Metric.UDP_BITS)
+        normal = self._normal(tables, attack)
+        attack.picture = classify(
+            sample,
+            by_bytes=by_bytes,
+            first=() if general else kinds,
+            beside=incoming,
+            background=anyway,
+            target=attack.target,
+        )
+        attack.sources = max(attack.sources, attack.picture.sources)
+        attack.counted = sum(1 << kind for kind in np.unique(sample["kind"]).tolist())
+        attack.signatures = signatures(
+            attack.target,
+            sample,
+            attack.picture,
+            normal,
+            severity=attack.severity,
+            background=anyway,
+            before=attack.signatures,
+        )
+        attack.confidence = confidence(attack.picture, sample, normal, attack.severity)
+        attack.details = observations(sample, attack.picture.origins)
+
+    def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[judge.Verdict, ANY]:
+        """A closer look at what a host got in the last long window, as far as there was one."""
+        incoming, outgoing = self.between(tables, host, tables.clock_ns - int(span * 1e9), (1 << 63) - 1)
+        if not ending and len(incoming) and now - int(incoming["time"][0]) < EVIDENCE_NS:
+            # Answers and the length of flows take time to show, and a capture can wait.
+            return judge.Verdict(np.zeros(len(incoming), bool), 0.0), incoming
+        return judge.judge(host, incoming, outgoing, span, self._floor), incoming
+
+    def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
+        """What a target got and sent in a span of analysis time, both included."""
+        entries = tables.since(begin_ns)
+        entries = entries[: bisect_right(entries["time"], end_ns)]
+        return judge.both_ways(target, entries)
+
+    def _guilty(self, tables: Tables, attack: Attack) -> frozenset[Kind]:
+        """Kinds that a closer look at the attack's last long window condemns."""
+        last = int(self._settings.long_seconds * 1e9)
+        incoming, outgoing = self.between(tables, attack.target, attack.last_ns - last, attack.last_ns)
+        verdict = judge.judge(attack.target, incoming, outgoing, self._settings.long_seconds, self._floor)
+        return frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
+
+    def _anyway(self, tables: Tables, attack: Attack, usual: NDArray[np.float32]) -> NDArray[np.float64]:
+        """For each kind, the share of its packets now that come at any time: no part of the attack."""
+        seconds = self._settings.middle_seconds
+        last = tables.since(tables.clock_ns - int(seconds * 1e9))
+        last = last[judge.inside(attack.target, last, "destination")]
+        rates = np.bincount(last["kind"], last["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
+        out: NDArray[np.float64] = np.minimum(1.0, usual[:COLUMNS] / np.maximum(rates, 1e-9)) * (rates > 0)
+        return out
+
+    def _normal(self, tables: Tables, attack: Attack) -> ANY:
+        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
+        packets must not count as what it would hurt; a capture tells the first packet exactly."""
+        margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
+        history = tables.history()
+        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns - margin])[0]
+
+
+def observations(sample: ANY, where: Origins) -> dict[str, object]:
+    """What a person would note of an attack: its most frequent sources, ports, lengths, hop limits."""
+    total = int(sample["weight"].sum())
+    out: dict[str, object] = {
+        "sources": [
+            {"address": str(host.network_address), "packets": round(share * total), "share": round(share, 4)}
+            for host, share in where.top
+        ],
+        "source_entropy": round(where.entropy, 4),
+        "scan": where.scans,
+    }
+    for name, field, mark in (("source_ports", "source_port", 1), ("destination_ports", "destination_port", 1),
+                              ("lengths", "length", 0), ("ttls", "ttl", 0)):  # fmt: skip
+        values, times = np.unique(sample[field][(sample["marks"] & mark) == mark], return_counts=True)
+        out[name] = {str(int(values[at])): int(times[at]) for at in np.argsort(-times)[:5]}
+    return out

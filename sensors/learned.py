@@ -1,0 +1,98 @@
+"""Learned limits beside the zones' own: one baseline for hosts, one for whole /24 and /48, one for zones.
+
+A limit of a zone always holds; what was learned only lowers it. What is under attack teaches nothing, nor do hosts
+inside a prefix that is, nor what such a prefix lies in.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.zone import Zone
+from sensors.baseline import Baseline
+from sensors.baseline_limits import Learning
+from sensors.covering import Covering
+from sensors.limits import FLOATS, Measures
+from sensors.tables import KEY_HIGH, KEY_LOW, LINE, PARENT, WHOLE_24, WHOLE_48, WHOLE_ZONE, ZONE, Tables
+from sensors.watch import ROWS
+
+ZONE_SCALE = 16.0
+"""How many times a host's floors a whole zone must reach before its learned limits are judged."""
+
+
+class LearnedLimits:
+    """What is learned of every target that has a row; parts of divided prefixes learn nothing."""
+
+    def __init__(
+        self, tables: Tables, measures: Measures, zones: Sequence[Zone], settings: Learning | None = None
+    ) -> None:
+        self.settings = settings or Learning()
+        self._tables, self._measures = tables, len(measures.names)
+        keys, factor = tables.rows[:, KEY_HIGH : KEY_LOW + 1], max((zone.prefix_factor for zone in zones), default=1.0)
+        wanted = [zone.learned for zone in zones]
+        self.parts = tuple(
+            Baseline(keys, measures.names, measures.sums, limits, learned=wanted, settings=self.settings, scale=scale)
+            for limits, scale in zip(_static(measures), (1.0, factor, ZONE_SCALE), strict=True)
+        )
+        """For hosts, prefixes and zones."""
+
+    def protect(self, measures: Measures, zones: Sequence[Zone]) -> None:
+        """Other zones from now on."""
+        wanted = [zone.learned for zone in zones]
+        for part, limits in zip(self.parts, _static(measures), strict=True):
+            part.protect(limits, wanted)
+
+    def floors(self) -> FLOATS:
+        """For each measure the rate below which nothing learned is ever judged."""
+        return self.parts[0].least()
+
+    def limits(self, rows: ROWS, when: datetime) -> FLOATS:
+        """Row by measure, per second; infinite where nothing is learned."""
+        out = np.full((len(rows), self._measures), np.inf)
+        for part, chosen in self._sorted(rows):
+            out[chosen] = part.limits(rows[chosen], self._tables.rows[rows[chosen], ZONE], when)
+        return out
+
+    def observe(
+        self, rows: ROWS, rates: FLOATS, frozen: NDArray[np.bool_], seconds: NDArray[np.float64], when: datetime
+    ) -> None:
+        """Learns from mean rates over so many seconds each."""
+        for part, chosen in self._sorted(rows):
+            zones = self._tables.rows[rows[chosen], ZONE]
+            part.observe(rows[chosen], rates[chosen], zones, frozen[chosen], seconds[chosen], when)
+
+    def forget(self, rows: ROWS) -> None:
+        """These rows belong to other targets now."""
+        for part in self.parts:
+            part.forget(rows)
+
+    def _sorted(self, rows: ROWS) -> list[tuple[Baseline, NDArray[np.int64]]]:
+        lines = self._tables.rows[rows, LINE]
+        groups = (lines == 0, (lines == WHOLE_24) | (lines == WHOLE_48), lines == WHOLE_ZONE)
+        return [(part, np.flatnonzero(group)) for part, group in zip(self.parts, groups, strict=True) if group.any()]
+
+
+def _static(measures: Measures) -> tuple[FLOATS, FLOATS, FLOATS]:
+    return measures.limits, measures.lines[:, WHOLE_24], measures.lines[:, WHOLE_ZONE]
+
+
+def frozen(tables: Tables, covering: Covering, rows: ROWS, attacked: Iterable[int]) -> NDArray[np.bool_]:
+    """Which rows must not be learned from: under attack themselves, or part of what is, or what that lies in."""
+    own, prefixes, zones = set[int](), set[int](), set[int]()
+    for row in attacked:
+        above = [*covering.above(row)]
+        own.update((row, *above))
+        if tables.rows[row, LINE] == WHOLE_ZONE:
+            zones.add(int(tables.rows[row, ZONE]))
+        elif tables.rows[row, LINE]:
+            prefixes.update(other for other in (row, *above) if other < covering.first_zone)
+    if not own:
+        return np.zeros(len(rows), bool)
+    found: NDArray[np.bool_] = (
+        np.isin(rows, tuple(own))
+        | np.isin(tables.rows[rows, PARENT], tuple(prefixes))
+        | np.isin(tables.rows[rows, ZONE], tuple(zones))
+    )
+    return found

@@ -1,0 +1,121 @@
+"""Which prefixes are under attack, once what is told of hosts and narrower prefixes inside them is taken away.
+
+A prefix is stepped with what is left; when it is found under attack, the narrowest part that explains it becomes the
+target, and nothing else in or around it is reported for the same traffic.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.zone import Zone
+from sensors.covering import Covering
+from sensors.detect import Change, Detector
+from sensors.limits import FLOATS
+from sensors.tables import LINE, WHOLE_ZONE, Tables
+from sensors.window import Readings, Windows
+
+Follow = Callable[[Change, int, int], None]
+"""Takes what happened to a row, and the number of its reading."""
+PATIENCE_NS = 1_000_000_000
+"""How long an attack on a prefix waits for its parts to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Readings of prefixes with what is reported inside taken away."""
+
+    rates: tuple[FLOATS, FLOATS, FLOATS]
+    severity: FLOATS
+
+
+class Nested:
+    """Steps the prefixes after the hosts, at each tick."""
+
+    def __init__(self, tables: Tables, covering: Covering, detector: Detector) -> None:
+        self._tables, self._covering, self._detector = tables, covering, detector
+
+    def step(self, readings: Readings, windows: Windows, zones: Sequence[Zone], now: int, follow: Follow) -> None:
+        """Takes the readings of one tick."""
+        order = np.flatnonzero(readings.lines > 0)
+        if not len(order):
+            return
+        # Narrow before wide: lines of one family ascend with width, and zones are last.
+        order = order[np.argsort(readings.lines[order], kind="stable")]
+        left = self._left(readings, order, windows)
+        interesting = np.flatnonzero(left.severity.max(axis=1) >= 1).tolist()
+        numbers = {int(readings.rows[at]): place for place, at in enumerate(order)}
+        begun: set[int] = set()
+        for place in range(len(order) - 1, -1, -1):
+            row, number = int(readings.rows[order[place]]), int(order[place])
+            track = self._detector.tracks.get(row)
+            if track is None and place not in interesting:
+                continue
+            around = set(self._covering.above(row))
+            if (track is None or track.opened is None) and (around & begun or self._any_open(around)):
+                self._detector.forget(row)
+                continue
+            severity = left.severity[place].tolist()
+            change = self._detector.step(row, self._name(row), severity, [0.0] * len(severity), now)
+            if change is Change.STARTED:
+                begun.add(row)
+                found = self._explained(row, int(readings.zones[number]), windows, zones, now)
+                if found is None:
+                    continue
+                number = int(order[numbers[found]]) if found in numbers else number
+                row = found
+            follow(change, row, number)
+
+    def _name(self, row: int) -> object:
+        """What recurrence is told by."""
+        return -row if row >= self._covering.first_zone else self._tables.host(row)
+
+    def _any_open(self, rows: set[int]) -> bool:
+        tracks = self._detector.tracks
+        return any(row in tracks and tracks[row].opened is not None for row in rows)
+
+    def _left(self, readings: Readings, order: NDArray[np.int64], windows: Windows) -> _Left:
+        """What prefixes get besides what is above its own limit or reported inside them."""
+        rates = tuple(window[order].copy() for window in readings.rates)
+        places = {int(readings.rows[at]): place for place, at in enumerate(order)}
+        tracks = self._detector.tracks
+        # Hosts that are only above their limit count as well: a prefix is no sooner reported than they are.
+        hot = np.flatnonzero((readings.lines == 0) & (readings.severity.max(axis=1) >= 1))
+        known = [at for at, row in enumerate(readings.rows.tolist()) if readings.lines[at] == 0 and row in tracks]
+        for at in {*hot.tolist(), *known}:
+            for above in self._covering.above(int(readings.rows[at])):
+                if (place := places.get(above)) is not None:
+                    for window, given in zip(rates, readings.rates, strict=True):
+                        window[place] -= given[at]
+        for place, at in enumerate(order):
+            row = int(readings.rows[at])
+            if row in tracks and tracks[row].opened is not None:
+                for above in self._covering.above(row):
+                    if (wider := places.get(above)) is not None:
+                        for window in rates:
+                            window[wider] -= window[place]
+        for window in rates:
+            np.maximum(window, 0, out=window)
+        three = (rates[0], rates[1], rates[2])
+        return _Left(three, windows.judge(three, readings.limits[order], readings.short_seconds)[0])
+
+    def _explained(self, row: int, zone: int, windows: Windows, zones: Sequence[Zone], now: int) -> int | None:
+        """The row of the narrowest target that explains an attack; its track is moved there. None: there is none that
+        the zone holds, or it isn't known yet."""
+        if self._tables.rows[row, LINE] == WHOLE_ZONE:
+            return row
+        track = self._detector.tracks[row]
+        parts = [*self._covering.watched()]
+        rates = dict(zip(parts, windows.rates_of(parts, track.worst), strict=True))
+        found, known = self._covering.narrowest(row, rates, zones[zone])
+        early = not known and now - track.first_over < PATIENCE_NS
+        if early and self._covering.begin_parts(row if found is None else found, now):
+            self._detector.reject(row, now)
+            return None
+        if found is None:
+            self._detector.forget(row)
+        elif found != row:
+            self._detector.tracks[found] = self._detector.tracks.pop(row)
+        return found

@@ -1,0 +1,124 @@
+"""The targets worth a look, and what each had counted at recent ticks.
+
+A few thousand slots for the warm ones of a hundred thousand hosts: a tick copies the counters of these only. A slot is
+given away when its target stayed cool for longer than the longest window. Opens nothing and reads no clock.
+"""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensors.headers import COLUMNS
+from sensors.tables import (
+    BASES_AT,
+    BORN,
+    EPOCH,
+    MOST_WARM,
+    UNWATCHED_AT,
+    WARM,
+    WARM_AT,
+    WATCH,
+    Tables,
+)
+
+ROWS = NDArray[np.int64]
+COUNTS = NDArray[np.int64]
+
+
+class Watch:
+    """Slots and their snapshots; two histories, one of every tick and one further back."""
+
+    def __init__(self, tables: Tables, most: int) -> None:
+        """`most`: how many slots there are."""
+        self._tables, self._most = tables, most
+        self._rows = np.zeros(most, np.int64)
+        self._warm_at = np.zeros(most, np.int64)
+        self.count = 0
+        """Slots in use: the first ones."""
+        self.fine: deque[tuple[int, COUNTS]] = deque()
+        self.coarse: deque[tuple[int, COUNTS]] = deque()
+        self._spare: list[COUNTS] = []
+
+    @property
+    def rows(self) -> ROWS:
+        """Whose slots they are."""
+        return self._rows[: self.count]
+
+    def counts(self) -> COUNTS:
+        """What each has counted by now."""
+        out: COUNTS = self._tables.rows[self.rows, :COLUMNS]
+        return out
+
+    def clear(self) -> None:
+        """Forgets every snapshot."""
+        for history in (self.fine, self.coarse):
+            self._spare.extend(snapshot for _, snapshot in history)
+            history.clear()
+
+    def push(self, history: deque[tuple[int, COUNTS]], now: int, counts: COUNTS) -> None:
+        """One more snapshot."""
+        snapshot = self._spare.pop() if self._spare else np.zeros((self._most, COLUMNS), np.int64)
+        snapshot[: len(counts)] = counts
+        history.append((now, snapshot))
+
+    def drop_oldest(self, history: deque[tuple[int, COUNTS]]) -> None:
+        """One less."""
+        self._spare.append(history.popleft()[1])
+
+    def take_warm(self, now: int) -> None:
+        """Gives slots to the rows that the kernel noted since the last tick, and begins the next epoch."""
+        state = self._tables.state
+        self._release(self._tables.rows[self.rows, WATCH] != np.arange(1, self.count + 1))
+        found = int(state[WARM])
+        if found:
+            rows, places = np.unique(state[WARM_AT : WARM_AT + found], return_index=True)
+            slots = self._tables.rows[rows, WATCH] - 1
+            self._warm_at[slots[slots >= 0]] = now
+            bases = state[BASES_AT : BASES_AT + MOST_WARM * COLUMNS].reshape(MOST_WARM, COLUMNS)
+            new = slots < 0
+            rows, counted = rows[new], bases[places[new]]
+            # What began since the last tick is known whole.
+            counted[self._tables.rows[rows, BORN] == state[EPOCH] + 1] = 0
+            self.add(rows, counted, now)
+        state[WARM] = 0
+        state[EPOCH] = (state[EPOCH] + 1) & 0x3FFFFF
+
+    def add(self, rows: ROWS, counted: COUNTS, now: int) -> None:
+        """Slots for rows that have none; `counted` is taken for what they had at all earlier times."""
+        room = self._most - self.count
+        if len(rows) > room:
+            self._tables.state[UNWATCHED_AT] += len(rows) - room
+            rows, counted = rows[:room], counted[:room]
+        slots = np.arange(self.count, self.count + len(rows))
+        self._rows[slots], self._warm_at[slots] = rows, now
+        self._tables.rows[rows, WATCH] = slots + 1
+        for _, snapshot in (*self.fine, *self.coarse):
+            snapshot[slots] = counted
+        self.count += len(rows)
+
+    def keep(self, rows: ROWS, now: int) -> None:
+        """These are worth a look whether they are warm or not."""
+        slots = self._tables.rows[rows, WATCH] - 1
+        self._warm_at[slots[slots >= 0]] = now
+        new = np.unique(rows[slots < 0])
+        self.add(new, self._tables.rows[new, :COLUMNS], now)
+
+    def cool(self, before: int) -> None:
+        """Takes the slots of targets that were last warm before then."""
+        cold = self._warm_at[: self.count] < before
+        self._tables.rows[self.rows[cold], WATCH] = 0
+        self._release(cold)
+
+    def _release(self, gone: NDArray[np.bool_]) -> None:
+        """Fills the places of those that went with the last ones."""
+        if not gone.any():
+            return
+        left = self.count - int(gone.sum())
+        holes, movers = np.flatnonzero(gone[:left]), left + np.flatnonzero(~gone[left:])
+        for array in (self._rows, self._warm_at):
+            array[holes] = array[movers]
+        for _, snapshot in (*self.fine, *self.coarse):
+            snapshot[holes] = snapshot[movers]
+        self.count = left
+        self._tables.rows[self._rows[holes], WATCH] = holes + 1

@@ -1,0 +1,190 @@
+"""What an attacker would try on the counting itself: time, lengths, answers, quotes, pulses, forged destinations."""
+
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from rules.traffic import Detection, State
+from rules.zone import Metric, Zone
+from sensors import walk
+from sensors.attack import Attack
+from sensors.engine import Engine
+from sensors.headers import HEADER, MAPPED, Total
+from sensors.settings import Detecting, Memory
+from sensors.tables import ANY, WATCH, key
+
+MILLISECOND = 1_000_000
+ZONE = Zone("z", (ip_network("10.0.0.0/8"),), limits=((Metric.PACKETS, 5_000), (Metric.SYN_PACKETS, 1_000)))
+VICTIM = key(ip_network("10.1.2.3/32"))[1]
+
+
+class Stage:
+    """An engine on simulated time."""
+
+    def __init__(self, *zones: Zone, detecting: Detecting | None = None, hosts: int = 4096) -> None:
+        self.said: list[Detection] = []
+        memory = Memory(hosts, 8192, 256)
+        self.engine = Engine(zones or (ZONE,), self._emit, detecting=detecting or Detecting(), memory=memory)
+        self.now = 0
+        self.engine.start(0)
+
+    def _emit(self, detection: Detection, attack: Attack) -> None:
+        self.said.append(detection)
+
+    def feed(self, entries: ANY) -> None:
+        walk.tallies(*self.engine.tables.arrays, walk.words(entries), 0, walk.NEVER)
+
+    def tick(self, after_ns: int = 40 * MILLISECOND) -> None:
+        self.now += after_ns
+        self.engine.tick(self.now, datetime.now(UTC))
+
+    def flood(self, seconds: float, rate: float, **fields: object) -> None:
+        """A steady flood on the victim; `rate` packets a second."""
+        for _ in range(round(seconds / 0.04)):
+            if rate:
+                self.feed(syns(round(rate * 0.04), self.now, **fields))
+            self.tick()
+
+    def states(self) -> list[State]:
+        return [detection.state for detection in self.said if detection.state is not State.ONGOING]
+
+
+def syns(count: int, now: int, **fields: object) -> ANY:
+    """SYNs to the victim of ever other sources."""
+    out = np.zeros(count, HEADER)
+    out["time"], out["destination_low"], out["weight"], out["length"] = now, VICTIM, 1, 60
+    out["source_low"] = MAPPED | 0xC0000000 + (now // MILLISECOND * 64 + np.arange(count)) % (1 << 20)
+    out["protocol"], out["tcp_flags"], out["destination_port"] = 6, 2, 80
+    for name, value in fields.items():
+        out[name] = value
+    return out
+
+
+def test_a_train_of_pulses_is_one_attack() -> None:
+    stage = Stage()
+    for _ in range(4):
+        stage.flood(5, 10_000)
+        stage.flood(25, 0)
+    assert stage.states() == [State.STARTED]
+    stage.flood(10, 0)
+    assert stage.states() == [State.STARTED, State.OVER]
+
+
+@pytest.mark.parametrize("stamps", ["same", "backward", "random"])
+def test_timestamps_that_stand_still_or_run_back_hide_nothing(stamps: str) -> None:
+    stage, draw = Stage(), np.random.default_rng(3)
+    for tick in range(12):
+        entries = syns(400, 10**18)
+        if stamps == "backward":
+            entries["time"] = 10**18 - tick * 10**9 - np.arange(400) * 10**6
+        elif stamps == "random":
+            entries["time"] = draw.integers(0, 1 << 61, 400)
+        stage.feed(entries)
+        stage.tick()
+    assert stage.states() == [State.STARTED]
+
+
+def test_a_host_that_answers_is_no_attack_on_who_asked() -> None:
+    outside = key(ip_network("192.0.2.9/32"))[1]
+    stage = Stage()
+    for _ in range(20):
+        answers = syns(4_000, stage.now, destination_low=outside, source_low=VICTIM, tcp_flags=0x12)
+        stage.feed(answers)
+        stage.tick()
+    assert not stage.said
+    assert stage.engine.tables.totals[Total.OUTGOING] == 80_000
+
+
+def test_a_declared_limit_counts_what_the_host_asked_for_as_well() -> None:
+    stage = Stage()
+    outside = key(ip_network("192.0.2.9/32"))[1]
+    for _ in range(20):
+        stage.feed(syns(400, stage.now, destination_low=outside, source_low=VICTIM, tcp_flags=0x10))
+        stage.feed(syns(400, stage.now, source_low=outside, tcp_flags=0x10))
+        stage.tick()
+    assert stage.states() == [State.STARTED]
+    assert stage.said[0].metric == "packets"
+
+
+def test_rates_are_over_elapsed_time_when_ticks_come_late() -> None:
+    stage, draw = Stage(), np.random.default_rng(5)
+    for _ in range(100):
+        step = int(draw.uniform(20, 900)) * MILLISECOND
+        stage.feed(syns(int(900 * step / 1e9), stage.now))
+        stage.tick(step)
+    assert not stage.said
+
+
+def test_a_step_that_stays_stays_an_attack() -> None:
+    stage = Stage()
+    stage.flood(5, 500)
+    stage.flood(300, 2_000)
+    assert stage.states() == [State.STARTED]
+    assert stage.said[-1].severity == pytest.approx(2, rel=0.1)
+
+
+def test_one_flag_floods_are_found_under_their_own_limits() -> None:
+    metrics = {0x01: Metric.FIN_PACKETS, 0x04: Metric.RST_PACKETS, 0x10: Metric.ACK_PACKETS,
+               0x12: Metric.SYN_ACK_PACKETS,
+               0x00: Metric.ODD_TCP_PACKETS, 0x29: Metric.ODD_TCP_PACKETS, 0x03: Metric.ODD_TCP_PACKETS}  # fmt: skip
+    for flags, metric in metrics.items():
+        stage = Stage(Zone("z", ZONE.prefixes, limits=((metric, 1_000),)))
+        stage.flood(0.4, 5_000, tcp_flags=flags)
+        assert [detection.metric for detection in stage.said] == [metric.value], flags
+
+
+@pytest.mark.parametrize(("mark", "metric"), [(32, Metric.HTTP_REQUESTS), (64, Metric.TLS_HANDSHAKES)])
+def test_requests_and_handshakes_have_limits(mark: int, metric: Metric) -> None:
+    stage = Stage(Zone("z", ZONE.prefixes, limits=((metric, 500),)))
+    stage.flood(2, 300, tcp_flags=0x18, marks=mark)
+    assert not stage.said
+    stage.flood(2, 2_000, tcp_flags=0x18, marks=mark)
+    assert [detection.metric for detection in stage.said][:1] == [metric.value]
+
+
+def test_new_flows_have_a_limit_and_old_ones_do_not_count() -> None:
+    stage = Stage(Zone("z", ZONE.prefixes, limits=((Metric.FLOWS, 1_000),)))
+    stage.flood(2, 10_000, tcp_flags=0x10, source_low=MAPPED | 9)
+    assert not stage.said
+    stage.flood(1, 5_000, tcp_flags=0x10)
+    assert [detection.metric for detection in stage.said][:1] == ["flows"]
+
+
+def test_a_million_forged_destinations_hide_no_attack_and_take_no_memory() -> None:
+    stage = Stage(hosts=4096)
+    sizes = [array.nbytes for array in stage.engine.tables.arrays]
+    for tick in range(50):
+        scan = syns(20_000, stage.now, tcp_flags=0x10)
+        scan["destination_low"] = MAPPED | 0x0A000000 + (np.arange(20_000) + tick * 20_000) * 7 % (1 << 24)
+        stage.feed(scan)
+        stage.feed(syns(400, stage.now))
+        stage.tick()
+    hosts = [str(detection.target) for detection in stage.said if detection.target.prefixlen == 32]
+    assert hosts[:1] == ["10.1.2.3/32"]
+    assert [array.nbytes for array in stage.engine.tables.arrays] == sizes
+    watched = stage.engine.tables.rows[:, WATCH]
+    assert sorted(watched[watched > 0].tolist()) == list(range(1, int((watched > 0).sum()) + 1))
+
+
+def test_a_burst_is_counted_and_seen_but_never_acted_upon() -> None:
+    stage = Stage()
+    stage.flood(1, 100)
+    stage.feed(syns(150, stage.now))
+    stage.flood(2, 100)
+    assert (stage.said, stage.engine.suspicions) == ([], 1)
+
+
+def test_quiet_times_grow_with_each_recurrence() -> None:
+    stage = Stage(detecting=Detecting(quiet_seconds=1))
+    quiet = []
+    for _ in range(3):
+        before = len(stage.said)
+        stage.flood(0.4, 5_000)
+        stopped = stage.now
+        while not any(detection.state is State.OVER for detection in stage.said[before:]):
+            stage.tick()
+        quiet.append(stage.now - stopped)
+    assert all(1.5 * one < other < 2.5 * one for one, other in pairwise(quiet))
