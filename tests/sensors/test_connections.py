@@ -1,0 +1,123 @@
+"""Slow HTTP: connections that never get on with their request, and traffic that only looks a little like them."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.errors import Refused
+from rules.traffic import Detection, State
+from rules.zone import Zone
+from sensors.connections import SlowSettings, SlowWatch
+from sensors.headers import HAS_FLAGS, HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.sessions import PAYLOAD
+from sensors.tables import ANY
+
+SECOND = 1_000_000_000
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+ZONES = (Zone("web", (ip_network("203.0.113.0/24"),)),)
+SERVER = 0xCB007107
+
+
+def segments(ids: ANY, kind: Kind, second: float, length: int = 40, data: bool = False, bots: int = 10) -> ANY:
+    """One packet of each of these connections."""
+    ids = np.asarray(ids)
+    out = np.zeros(len(ids), HEADER)
+    out["time"] = int(second * SECOND)
+    out["source_low"], out["destination_low"] = MAPPED | (0x08080800 + ids % bots), MAPPED | SERVER
+    out["source_port"], out["destination_port"] = 1_024 + ids // bots, 80
+    out["protocol"], out["length"], out["kind"], out["weight"] = 6, length, kind, 1
+    out["marks"] = HAS_PORTS | HAS_FLAGS | (PAYLOAD if data else 0)
+    return out
+
+
+def opened(ids: ANY, second: float, bots: int = 10) -> ANY:
+    """Handshake and the beginning of a request."""
+    return np.concatenate([segments(ids, Kind.SYN, second, 60, bots=bots), segments(ids, Kind.ACK, second, bots=bots),
+                           segments(ids, Kind.ACK, second, 240, True, bots)])  # fmt: skip
+
+
+def run(watch: SlowWatch, looks: list[ANY]) -> list[list[Detection]]:
+    return [
+        list(watch.look(entries, (number + 1) * SECOND, NOW + timedelta(seconds=number + 1)))
+        for number, entries in enumerate(looks)
+    ]
+
+
+def crumbs(ids: ANY, second: float, bots: int = 10) -> ANY:
+    return segments(ids, Kind.ACK, second, 46, True, bots)
+
+
+def test_many_connections_with_a_byte_now_and_then_are_told_and_end() -> None:
+    ids = np.arange(800)
+    looks = [opened(ids, 0), *(crumbs(ids, second) for second in range(1, 5))]
+    looks += [segments(ids, Kind.RST, 5), *[np.zeros(0, HEADER)] * 12]
+    told = run(SlowWatch(ZONES, "edge-1"), looks)
+    assert told[:2] == [[], []]
+    [first] = told[2]
+    assert (str(first.vector), str(first.target), first.zone) == ("http_slow", "203.0.113.7/32", "web")
+    assert (first.state, first.spoofed, first.sources, first.signatures) == (State.STARTED, False, 10, ())
+    assert first.severity == pytest.approx(1.6)
+    assert 0 < first.rate.packets_per_second < 3_000
+    flat = [one for look in told for one in look]
+    assert [one.sequence for one in flat] == list(range(len(flat)))
+    assert flat[-1].state is State.OVER
+    assert sum(one.state is State.OVER for one in flat) == 1
+
+
+def test_few_bots_get_rules_and_many_get_none() -> None:
+    ids = np.arange(800)
+    told = run(SlowWatch(ZONES, "edge-1"), [opened(ids, 0, 2), crumbs(ids, 1, 2), crumbs(ids, 2, 2)])
+    rules = told[2][0].signatures
+    assert [str(rule.match.source) for rule in rules] == ["8.8.8.0/32", "8.8.8.1/32"]
+    assert all(rule.match.destination == ip_network("203.0.113.7/32") for rule in rules)
+
+
+def test_connections_that_work_rest_or_end_are_no_attack() -> None:
+    ids = np.arange(2_000)
+    working = [opened(ids, 0), *(segments(ids, Kind.ACK, second, 600, True) for second in range(1, 6))]
+    resting = [opened(ids, 0), *(segments(ids, Kind.ACK, second) for second in range(1, 6))]
+    ending = [opened(ids, 0), crumbs(ids, 1), segments(ids, Kind.FIN, 1.5), crumbs(ids, 2), crumbs(ids, 3)]
+    for looks in (working, resting, ending):
+        assert run(SlowWatch(ZONES, "edge-1"), looks) == [[]] * len(looks)
+
+
+def test_other_peoples_servers_and_other_ports_are_none_of_ours() -> None:
+    ids = np.arange(800)
+    for field, value in (("destination_low", MAPPED | 0x01010101), ("destination_port", 22)):
+        looks = [opened(ids, 0), crumbs(ids, 1), crumbs(ids, 2), crumbs(ids, 3)]
+        for look in looks:
+            look[field] = value
+        assert run(SlowWatch(ZONES, "edge-1"), looks) == [[]] * 4
+
+
+@given(st.integers(0, 2**32), st.integers(1, 400))
+def test_the_table_keeps_to_its_size_whatever_comes(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    watch = SlowWatch(ZONES, "edge-1", SlowSettings(connections=50, table=100))
+    for second in range(5):
+        raw = random.integers(0, 256, count * HEADER.itemsize, dtype=np.uint8)
+        wild = raw.view(HEADER).copy()
+        wild["time"], wild["protocol"], wild["marks"] = second * SECOND, 6, HAS_PORTS | PAYLOAD
+        wild["destination_port"], wild["fragment"] = 80, 0
+        wild["kind"] = random.choice([int(Kind.SYN), int(Kind.ACK), int(Kind.RST)], count)
+        ids = np.arange(count) + second * 1_000
+        watch.look(np.concatenate([wild, opened(ids, second), crumbs(ids, second), crumbs(ids, second)]),
+                   second * SECOND, NOW)  # fmt: skip
+        assert watch.followed <= 100
+
+
+def test_silent_connections_are_forgotten() -> None:
+    watch = SlowWatch(ZONES, "edge-1")
+    watch.look(opened(np.arange(100), 0), SECOND, NOW)
+    assert watch.followed == 100
+    watch.look(np.zeros(0, HEADER), 200 * SECOND, NOW)
+    assert watch.followed == 0
+
+
+def test_a_limit_beyond_the_table_is_refused() -> None:
+    with pytest.raises(Refused):
+        SlowSettings(connections=100, table=50)
