@@ -201,17 +201,10 @@ class Link:
             await session.run()
 
     def _compare_clocks(self, websocket: ClientConnection) -> None:
-        """By the date in the intake's answer, which has whole seconds. Detections keep the time of this machine,
-        whatever comes out: one that was late must not look new."""
+        """Detections keep the time of this machine, whatever comes out: one that was late must not look new."""
         told = websocket.response.headers.get("Date") if websocket.response else None
-        if told is None:
-            return
-        try:
-            theirs = parsedate_to_datetime(told) + timedelta(seconds=0.5)
-        except ValueError:
-            return
-        self._skew = round((datetime.now(UTC) - theirs).total_seconds(), 1)
-        if abs(self._skew) >= CLOCK_TOLERANCE_SECONDS:
+        self._skew = clock_skew(told or "", datetime.now(UTC))
+        if self._skew is not None and abs(self._skew) >= CLOCK_TOLERANCE_SECONDS:
             log.error("clock_skew", ahead_seconds=self._skew, advice="set this machine's clock: run chrony here")
 
     def _take_zones(self, zones: tuple[Zone, ...]) -> None:
@@ -220,6 +213,18 @@ class Link:
 
     def _show_trouble(self, trouble: str) -> None:
         self._trouble = trouble
+
+
+def clock_skew(date: str, now: datetime) -> float | None:
+    """How far `now` is ahead of an HTTP date (RFC 9110 §5.6.7), whose second may be anywhere between begun and over;
+    None where it is none."""
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if theirs.tzinfo is None:
+        return None
+    return round((now - theirs - timedelta(seconds=0.5)).total_seconds(), 1)
 
 
 def _why(group: BaseException) -> str:

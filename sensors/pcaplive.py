@@ -5,6 +5,7 @@ sleeps.
 """
 
 import time
+from pathlib import Path
 
 import pcapy
 
@@ -34,6 +35,9 @@ class LibpcapInterface:
         """Raises `Refused` when libpcap can't capture there. What comes is kept in `recent` too."""
         self._name, self._weight, self._recent = interface, settings.weight, recent
         self._packets = self._bytes = 0
+        if not Path("/sys/class/net", interface).exists():
+            # libpcap's own words for it are "Bad file descriptor".
+            raise Refused("interfaces", interface, "there is no such interface on this machine")
         try:
             self._reader = reader = pcapy.create(interface)
             reader.set_snaplen(settings.snap_bytes)
@@ -44,10 +48,13 @@ class LibpcapInterface:
             reader.setnonblock(1)
             if not settings.keep_outgoing:
                 reader.setdirection(pcapy.PCAP_D_IN)
+        except (pcapy.PcapError, pcapy.BPFError) as error:
+            raise Refused("interfaces", interface, f"libpcap can't capture there: {error}") from None
+        try:
             if settings.filter:
                 reader.setfilter(settings.filter)
         except (pcapy.PcapError, pcapy.BPFError) as error:
-            raise Refused("interfaces", interface, f"libpcap can't capture there: {error}") from None
+            raise Refused("filter", settings.filter or "", f"is no filter libpcap knows: {error}") from None
         self.link: int | None = reader.datalink()
         if self.link not in LINK_TYPES:
             raise Refused("interfaces", interface, f"has link type {self.link}, which is not supported")

@@ -70,6 +70,8 @@ def examine(config: configuration.Config) -> Iterator[Check]:
     yield from _database(config)
     for interface in config.sensor.interfaces:
         yield from _interface(interface)
+    if config.sensor.interfaces:
+        yield _sensor(config)
     yield from _neighbours(config)
 
 
@@ -204,6 +206,19 @@ def _database(config: configuration.Config) -> Iterator[Check]:
 
 def _chain(verdict: "AuditVerdict") -> str:
     return "; ".join(verdict.problems[:3]) or f"{verdict.head.count} entries, unbroken"
+
+
+def _sensor(config: configuration.Config) -> Check:
+    """What the running sensor says is wrong: filters that hide everything, clocks, disks, interfaces that are gone."""
+    from sensors.top import SOCKET, ask
+    from stopbank import wiring
+
+    shown = ask(wiring.sensor_directory(config) / SOCKET)
+    if shown is None:
+        return Check("sensor", Verdict.WARNING, "does not run, or may not be asked", "start it: stopbank sensor run")
+    packets = sum(one["packets_per_second"] for one in shown["interfaces"])
+    advice = "; ".join(shown["troubles"])
+    return Check("sensor", Verdict.WARNING if advice else Verdict.GOOD, f"{packets:,} packets/s", advice)
 
 
 def _interface(name: str) -> Iterator[Check]:

@@ -1,18 +1,25 @@
 """Nothing a sensor hands over is lost or passed on twice, whoever is away meanwhile; and nothing waits for it."""
 
+import os
+import re
 import shutil
 import statistics as figures
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from link_rig import MAIL, WEB, RunningIntake, SpeakerSocket, detection, wait_until
 
 from rules.errors import Problem
@@ -22,7 +29,7 @@ from rules.messages_values import Statistics
 from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors.enroll import Identity
-from sensors.link import Link
+from sensors.link import Link, clock_skew
 from sensors.link_settings import LinkSettings
 
 
@@ -330,3 +337,67 @@ def test_a_full_spool_gives_up_its_oldest_and_counts(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in files) <= 20_000
     with linked(tmp_path / "never-enrolled") as link:
         assert link.status.waiting > 0
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-86_400, 86_400))
+def test_the_clocks_differ_by_what_the_intakes_date_says_to_half_a_second(theirs: datetime, ahead: int) -> None:
+    theirs = theirs.replace(tzinfo=UTC)
+    found = clock_skew(format_datetime(theirs.replace(microsecond=0), usegmt=True), theirs + timedelta(seconds=ahead))
+    assert found is not None and abs(found - ahead) <= 0.6
+
+
+@given(st.text())
+def test_what_is_no_date_says_nothing_of_the_clock(text: str) -> None:
+    found = clock_skew(text, datetime(2026, 1, 1, tzinfo=UTC))
+    assert found is None or isinstance(found, float)
+
+
+def test_a_linked_sensor_knows_how_its_clock_differs(state: Path) -> None:
+    with linked(state) as link:
+        wait_until(lambda: link.status.clock_skew_seconds is not None)
+        assert abs(link.status.clock_skew_seconds or 0) <= 1.5
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from link_rig import detection, replace, State
+from sensors.link import Link
+from sensors.link_settings import LinkSettings
+link = Link(LinkSettings(Path(sys.argv[1])))
+link.start()
+for number in range(100_000):
+    attack, sequence = f"a{number // 3}", number % 3
+    one = detection(attack, sequence, state=(State.STARTED, State.ONGOING, State.OVER)[sequence])
+    link.send(one)
+    before = time.monotonic()
+    while link._queue or link._collecting:
+        time.sleep(0.0001)
+    print(attack, sequence, flush=True)
+"""
+
+
+def test_what_a_killed_sensor_had_spooled_arrives_in_order(
+    state: Path, intake: RunningIntake, speaker: SpeakerSocket
+) -> None:
+    intake.stop()
+    here = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join((str(here), str(here / "tests" / "lib")))
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, state], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path}
+    ) as child:
+        assert child.stdout is not None
+        said = [child.stdout.readline() for _ in range(100)]
+        child.kill()
+        said += child.stdout.readlines()
+    # Its log is there too; a last line may be torn.
+    kept = len([line for line in said if re.fullmatch(r"a\d+ \d\n", line)])
+    assert kept > 50
+    intake.start()
+    with linked(state) as link:
+        _settled(link)
+    told = speaker.told
+    assert set(told) >= {(f"a{number // 3}", number % 3) for number in range(kept)}
+    assert len(told) <= kept + 2 and told == list(dict.fromkeys(told))
+    for number in range(kept // 3):
+        assert [sequence for attack, sequence in told if attack == f"a{number}"] == [0, 1, 2]

@@ -177,10 +177,21 @@ def test_a_kind_of_interface_that_is_not_known_is_refused_in_a_line() -> None:
         subprocess.run(["ip", "link", "del", name], check=True)
 
 
-@pytest.mark.parametrize(("interfaces", "filter_"), [(("nosuch0",), None), (("lo",), "this is no filter")])
-def test_what_cannot_be_captured_is_refused(interfaces: tuple[str, ...], filter_: str | None) -> None:
-    with pytest.raises(Refused):
-        Rings(Capturing(interfaces, filter=filter_))
+@pytest.mark.parametrize("kind", ["ring", "libpcap"])
+@pytest.mark.parametrize(
+    ("interface", "filter_", "said"),
+    [
+        ("nosuch0", None, "interfaces: 'nosuch0': there is no such interface"),
+        ("lo", "this is no filter", "filter: 'this is no filter': is no filter libpcap knows: "),
+    ],
+)
+def test_what_cannot_be_captured_is_refused_in_a_line(
+    kind: str, interface: str, filter_: str | None, said: str
+) -> None:
+    settings = Capturing((interface,), filter=filter_)
+    with pytest.raises(Refused) as error:
+        Rings(settings) if kind == "ring" else LibpcapInterface(interface, settings)
+    assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
 def test_capturing_needs_cap_net_raw_and_nothing_else() -> None:
