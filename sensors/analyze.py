@@ -27,8 +27,8 @@ from sensors.walk import NEVER
 from sensors.window import Measures
 
 DETECTING = Detecting(
-    tick_seconds=0.05,
-    short_seconds=0.1,
+    tick_seconds=0.02,
+    short_seconds=0.02,
     middle_seconds=0.4,
     long_seconds=1.0,
     minimum_packets=200,
@@ -38,8 +38,8 @@ DETECTING = Detecting(
 """A capture is often a snippet of milliseconds: one window must do, and people, not routers, read the result."""
 MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
 _SECOND = 1_000_000_000
-SCREENED = 0.2
-"""Of its floor, what makes a host worth a closer look: a short capture's packets, spread over the shortest window."""
+_QUIET_SECONDS = 0.1
+"""Fewer packets in a tick than a host at the lowest limit gets in so long need no look."""
 
 _METRICS: dict[Kind, Metric] = {
     Kind.SYN: Metric.SYN_PACKETS,
@@ -185,7 +185,7 @@ def _measures(pps: float | None) -> Measures:
     limits = np.full((1, len(kinds) + 1), np.inf)
     for number, kind in enumerate(kinds):
         sums[kind, number] = 1
-        limits[0, number] = least(kind) * SCREENED if pps is None else pps
+        limits[0, number] = least(kind) if pps is None else pps
     sums[Column.PACKETS, -1] = 1
     if pps is not None:
         limits[0, -1] = pps
@@ -202,7 +202,7 @@ def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None
     engine.start(now)
     looked, seen = now, 0
     # No host can be above a limit while all of them together are below it.
-    enough = engine.least_packets * DETECTING.short_seconds
+    enough = engine.least_packets * _QUIET_SECONDS
     size = source.stream.size() if progress else None
     while not (fed := source.feed(tables, min(now + tick, NEVER))).ended:
         now += tick
@@ -237,6 +237,7 @@ def _incident(incident: Incident) -> dict[str, object]:
         "peak_bps": round(incident.peak.bits_per_second, 1),
         "sources": attack.sources,
         "spoofed": attack.picture.spoofed,
+        "confidence": attack.confidence,
         "first_seen": moment(attack.first_ns).isoformat(),
         "last_seen": moment(incident.last_ns).isoformat(),
         "rules": [

@@ -59,7 +59,7 @@ def test_the_report_is_json_of_the_documented_form(tmp_path: Path) -> None:
     (incident,) = found["incidents"]
     assert set(incident) == {
         "target", "vectors", "vector", "packets", "peak_pps", "peak_bps", "sources", "spoofed", "first_seen",
-        "last_seen", "rules", "ioc",
+        "last_seen", "rules", "ioc", "confidence",
     }  # fmt: skip
     assert (incident["target"], incident["vector"], incident["packets"]) == (B, "syn_flood", 5_000)
     assert incident["peak_pps"] == pytest.approx(10_000, rel=0.01)
