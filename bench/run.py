@@ -45,6 +45,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "time_to_detect": _of("time_to_detect"),
     "accuracy": _of("accuracy"),
     "tick_cost": _of("tick_cost"),
+    "false_alarms": _of("false_alarms"),
     "rule_latency": _of("rule_latency"),
     "bulk": _of("bulk"),
     "deadlines": _of("deadlines"),
