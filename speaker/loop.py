@@ -61,6 +61,8 @@ CHORES_SECONDS = 0.02
 """How often to look at everything that is not a command: each answer would be too often."""
 STATUS_SECONDS = 0.5
 """How often changes of status go to the database."""
+BUSY_STATUS_SECONDS = 3.0
+"""The same while ExaBGP is being told things: rows that are about to change again take time from what changes them."""
 PATIENCE_SECONDS = 10.0
 """How long End-of-RIB waits for the database's first word, of the restart time routers grant."""
 END_OF_RIB_RETRY_SECONDS = 5.0
@@ -384,7 +386,7 @@ class Loop:
         return self._holding if self._desire.mode is KillMode.WITHDRAW_ALL else frozenset()
 
     def _report(self, now: float) -> None:
-        if now - self._status_at > STATUS_SECONDS:
+        if now - self._status_at > (BUSY_STATUS_SECONDS if self._talk.in_flight else STATUS_SECONDS):
             self._status_at = now
             changes = self._ledger.take_changes()
             if changes:
