@@ -72,6 +72,8 @@ REAL_SHARE = 0.15
 _HOSTS = 4.0
 """A prefix whose hosts are hit as evenly as so many is bombed as a carpet."""
 
+_REAL = frozenset({"udp_amp", "synack_reflection", "http_flood", "tls_flood"})
+"""Vectors whose sources are real: reflectors, and those who got an answer to build a request on."""
 _REFLECTORS = np.zeros(65_536, bool)
 _REFLECTORS[list(AMPLIFICATION_SERVICES)] = True
 _LATER, _FIRST = 2, 4
@@ -136,7 +138,7 @@ def classify(
     kept = [item for item in shares if max(item[0].packets, item[0].bytes) >= SMALLEST_SHARE] or shares
     kept = kept[:MOST_VECTORS]
     named = tuple(share for share, _ in kept)
-    where = origins(sample, named[0].vector.kind in ("udp_amp", "synack_reflection"))
+    where = origins(sample, named[0].vector.kind in _REAL)
     return Picture(
         vectors=named + _statements(named, sample, target),
         members=tuple(group.member for _, group in kept),

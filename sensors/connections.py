@@ -20,9 +20,8 @@ from rules.errors import Refused
 from rules.match import TCP, Match, Network
 from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import Metric, Zone
-from sensors.headers import HAS_PORTS, IS_IPV6, Kind
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_IPV6, Kind
 from sensors.origins import flows
-from sensors.sessions import PAYLOAD
 from sensors.tables import ANY, address
 
 CRUMB = 68
@@ -125,7 +124,7 @@ class SlowWatch:
         at = np.minimum(np.searchsorted(self._open["flow"], keys), len(self._open) - 1)
         known = self._open["flow"][at] == keys
         at, tcp = at[known], tcp[known]
-        has_data = tcp["marks"] & PAYLOAD != 0
+        has_data = tcp["marks"] & HAS_PAYLOAD != 0
         crumb = has_data & (tcp["length"] <= CRUMB + np.where(tcp["marks"] & IS_IPV6 != 0, 20, 0))
         for name, amounts in (("packets", tcp["weight"]), ("data", has_data), ("crumbs", crumb),
                               ("bytes", tcp["weight"] * tcp["length"].astype(np.int64))):  # fmt: skip

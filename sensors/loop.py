@@ -127,6 +127,7 @@ class Sensor:
             f"attack {detection.state.value}",
             target=str(detection.target),
             vector=str(detection.vector),
+            confidence=detection.confidence,
             packets_per_second=round(detection.peak.packets_per_second),
             interval_percent=self._interval(detection),
             attack=detection.attack,

@@ -64,8 +64,8 @@ def flows(entries: ANY) -> NDArray[np.uint64]:
     return out
 
 
-def origins(sample: ANY, reflected: bool) -> Origins:
-    """Describes the sources of a sample; `reflected`: it is answers of reflectors, which are real."""
+def origins(sample: ANY, real: bool) -> Origins:
+    """Describes the sources of a sample; `real`: what they send says so, as answers of reflectors and requests do."""
     if not len(sample):
         return Origins(0)
     weights = sample["weight"].astype(np.float64)
@@ -84,7 +84,7 @@ def origins(sample: ANY, reflected: bool) -> Origins:
         count=len(counts),
         top=top,
         entropy=_evenness(shares),
-        spoofed=False if reflected else _forged(sample, places, counts),
+        spoofed=False if real else _forged(sample, places, counts),
         scans=_scans(sample, places, int(order[0]), float(shares[order[0]])),
     )
 

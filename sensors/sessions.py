@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.traffic import Vector
-from sensors.headers import Kind
+from sensors.headers import HAS_PAYLOAD, IS_HTTP, IS_TLS, Kind
 from sensors.origins import flows
 from sensors.tables import ANY
 
-HTTP_REQUEST, TLS_HELLO, PAYLOAD = 32, 64, 128
-"""Bits of `marks`: what a TCP payload begins with, and whether there is one."""
 SUBSTANCE = 0.3
 """Share of the TCP packets that such connections must make: visitors beside a flood of packets are no attack."""
 COMPLETED = 0.5
@@ -44,16 +42,16 @@ def _found(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found:
     begun = np.unique(flows(tcp[tcp["kind"] == Kind.SYN]))
     going = np.unique(flows(tcp[np.isin(tcp["kind"], (Kind.ACK, Kind.FIN))]))
     opened = begun[np.isin(begun, going, assume_unique=True)]
-    talking = tcp[tcp["marks"] & PAYLOAD != 0]
-    requests, hellos = (int((talking["marks"] & bit != 0).sum()) for bit in (HTTP_REQUEST, TLS_HELLO))
+    talking = tcp[tcp["marks"] & HAS_PAYLOAD != 0]
+    requests, hellos = (int((talking["marks"] & bit != 0).sum()) for bit in (IS_HTTP, IS_TLS))
     mine = flows(sample)
     if requests >= FEWEST and requests >= _REQUESTS * len(talking) and requests >= hellos:
-        asked = np.unique(flows(talking[talking["marks"] & HTTP_REQUEST != 0]))
+        asked = np.unique(flows(talking[talking["marks"] & IS_HTTP != 0]))
         return Vector("http_flood"), member & np.isin(mine, asked)
     if len(begun) < FEWEST or len(opened) < COMPLETED * len(begun):
         return None
     if hellos >= FEWEST and hellos >= _REQUESTS * len(talking):
-        greeted = np.unique(flows(talking[talking["marks"] & TLS_HELLO != 0]))
+        greeted = np.unique(flows(talking[talking["marks"] & IS_TLS != 0]))
         return Vector("tls_flood"), member & np.isin(mine, greeted)
     if len(np.intersect1d(opened, np.unique(flows(talking)))) <= _WORDLESS * len(opened) and _marks_payload(tcp):
         return Vector("tcp_connection_flood"), member & np.isin(mine, opened)
@@ -62,4 +60,4 @@ def _found(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found:
 
 def _marks_payload(tcp: ANY) -> bool:
     """Whether nothing long goes unmarked: without marks, silence proves nothing."""
-    return bool(((tcp["marks"] & PAYLOAD != 0) | (tcp["length"] <= 120)).all())
+    return bool(((tcp["marks"] & HAS_PAYLOAD != 0) | (tcp["length"] <= 120)).all())

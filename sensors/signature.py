@@ -3,7 +3,7 @@
 Candidates are scored on the attack sample (coverage) and on the target's normal traffic (collateral, `sensors.harm`). A
 rule never asks for ports where fragments carry none, nor for more than routers' profiles hold. Where nothing separates
 the two, the signature says so and carries a rate to limit to. What comes over completed connections is never dropped
-by service: only by source, where sources are few.
+by service: only by source, where sources are few and real.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from rules.traffic import AMPLIFICATION_SERVICES, Signature, Vector
 from sensors.classify import Picture
 from sensors.features import MOST_VALUES, NEARLY_ALL, common, few, operators
 from sensors.harm import Normal
+from sensors.headers import HAS_FLAGS
 from sensors.matching import selected
 from sensors.refine import BEARABLE, Best, Scale, refined
 from sensors.tables import ANY, address
@@ -36,6 +37,7 @@ LOSES = 0.02
 SESSIONS = frozenset({"http_flood", "http_slow", "tls_flood", "tcp_connection_flood"})
 """Attacks over completed connections."""
 _FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
+_ALL_FLAGS = _FIN | _SYN | _RST | _PUSH | _ACK | _URG
 _LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
 
 
@@ -50,7 +52,7 @@ _TCP_FLAGS = {
     "ack_flood": _flags(_ACK, _SYN | _RST | _FIN),
     "rst_flood": _flags(_RST),
     "fin_flood": _flags(_FIN, _SYN | _RST),
-    "tcp_null": _flags(0, _FIN | _SYN | _RST | _PUSH | _ACK | _URG),
+    "tcp_null": _flags(0, _ALL_FLAGS),
     "tcp_xmas": _flags(_FIN | _PUSH | _URG, _ACK),
 }
 _PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135, 136, 137))}
@@ -74,7 +76,8 @@ class Evidence:
         """What a match takes of the attack, and of normal traffic."""
         coverage = self.scale.kept(selected(match, self.sample), selected(match, self.normal.entries))
         collateral = self.normal.harm(selected(match, self.normal.entries)) if self.normal.tells else None
-        limit = self.limit(match) if collateral is not None and collateral > BEARABLE else None
+        hurts = collateral is not None and collateral > BEARABLE
+        limit = self.limit(match) if hurts or _is_service(match) else None
         return Signature(match, coverage, collateral, limit)
 
     def limit(self, match: Match) -> int:
@@ -84,6 +87,14 @@ class Evidence:
         seconds = max(float(times.max() - times.min()) / 1e9, 0.01)
         rate = float(self.scale.sizes[hit].sum()) / seconds / max(self.severity, 1.0)
         return min(max(int(rate), LOWEST_LIMIT), RateLimit.MAXIMUM)
+
+
+def _is_service(match: Match) -> bool:
+    """Whether it names a TCP service and nothing that attack and visitors could differ in."""
+    if match.protocol != Numeric.only(TCP):
+        return False
+    telling = (match.source, match.source_port, match.tcp_flags, match.packet_length, match.fragment)
+    return all(value is None for value in telling)
 
 
 def signatures(
@@ -260,6 +271,10 @@ def _bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
         yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
         if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
+    elif vector.kind == "tcp_flood" and (part["marks"] & HAS_FLAGS != 0).all():
+        for flags in common(part["tcp_flags"] & _ALL_FLAGS):
+            absent = (_ALL_FLAGS & ~flags,) if flags != _ALL_FLAGS else ()
+            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_flags(flags, *absent))
     elif vector.kind in ("icmp_flood", "icmpv6_flood"):
         protocol = ICMP if vector.kind == "icmp_flood" else ICMPV6
         types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]

@@ -7,31 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from segments import SECOND, segments
 
 from rules.errors import Refused
 from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors.connections import SlowSettings, SlowWatch
-from sensors.headers import HAS_FLAGS, HAS_PORTS, HEADER, MAPPED, Kind
-from sensors.sessions import PAYLOAD
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
 from sensors.tables import ANY
 
-SECOND = 1_000_000_000
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 ZONES = (Zone("web", (ip_network("203.0.113.0/24"),)),)
-SERVER = 0xCB007107
-
-
-def segments(ids: ANY, kind: Kind, second: float, length: int = 40, data: bool = False, bots: int = 10) -> ANY:
-    """One packet of each of these connections."""
-    ids = np.asarray(ids)
-    out = np.zeros(len(ids), HEADER)
-    out["time"] = int(second * SECOND)
-    out["source_low"], out["destination_low"] = MAPPED | (0x08080800 + ids % bots), MAPPED | SERVER
-    out["source_port"], out["destination_port"] = 1_024 + ids // bots, 80
-    out["protocol"], out["length"], out["kind"], out["weight"] = 6, length, kind, 1
-    out["marks"] = HAS_PORTS | HAS_FLAGS | (PAYLOAD if data else 0)
-    return out
 
 
 def opened(ids: ANY, second: float, bots: int = 10) -> ANY:
@@ -72,7 +58,7 @@ def test_few_bots_get_rules_and_many_get_none() -> None:
     ids = np.arange(800)
     told = run(SlowWatch(ZONES, "edge-1"), [opened(ids, 0, 2), crumbs(ids, 1, 2), crumbs(ids, 2, 2)])
     rules = told[2][0].signatures
-    assert [str(rule.match.source) for rule in rules] == ["8.8.8.0/32", "8.8.8.1/32"]
+    assert [str(rule.match.source) for rule in rules] == ["8.8.8.0/32", "8.9.8.0/32"]
     assert all(rule.match.destination == ip_network("203.0.113.7/32") for rule in rules)
 
 
@@ -101,7 +87,7 @@ def test_the_table_keeps_to_its_size_whatever_comes(seed: int, count: int) -> No
     for second in range(5):
         raw = random.integers(0, 256, count * HEADER.itemsize, dtype=np.uint8)
         wild = raw.view(HEADER).copy()
-        wild["time"], wild["protocol"], wild["marks"] = second * SECOND, 6, HAS_PORTS | PAYLOAD
+        wild["time"], wild["protocol"], wild["marks"] = second * SECOND, 6, HAS_PORTS | HAS_PAYLOAD
         wild["destination_port"], wild["fragment"] = 80, 0
         wild["kind"] = random.choice([int(Kind.SYN), int(Kind.ACK), int(Kind.RST)], count)
         ids = np.arange(count) + second * 1_000

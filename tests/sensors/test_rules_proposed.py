@@ -17,7 +17,7 @@ from rules.platforms import PROFILES, match_findings
 from rules.traffic import Signature, Vector
 from sensors.classify import Picture, classify
 from sensors.harm import Normal
-from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, MAPPED
+from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, MAPPED, Kind
 from sensors.matching import selected
 from sensors.signature import signatures
 from sensors.tables import ANY
@@ -172,6 +172,15 @@ def test_forged_sources_never_get_into_a_rule() -> None:
     for picture in (forged, doubtful):
         rules = signatures(V4, sample, picture, pool(None)[::6])
         assert all(rule.match.source is None for rule in rules)
+
+
+def test_odd_flags_are_named_one_by_one_and_no_service_is_dropped() -> None:
+    sample = some(pool(Vector("tcp_null")), 0, 3_000).copy()
+    sample["tcp_flags"], sample["kind"] = np.where(np.arange(3_000) % 2, 3, 7), Kind.TCP_OTHER
+    for normal in (pool(None)[::6], pool(None)[:0]):
+        rules = signatures(V4, sample, classify(sample, by_bytes=False), normal)
+        assert taken(rules, sample).all()
+        assert all(rule.separates and rule.match.tcp_flags is not None for rule in rules)
 
 
 def test_what_comes_anyway_is_no_part_of_the_attack() -> None:
