@@ -37,9 +37,10 @@ class Usual:
 
     def _rates(self, second: float) -> FLOATS:
         usual, random = self._people.usual, self._random
-        # Neighbouring moods are alike: half of a mood is gone after a minute and a half.
-        self._mood = 0.93 * self._mood + random.normal(0, 0.6 * (1 - 0.93**2) ** 0.5, len(self._mood))
-        share = rhythm(second / 3600 % 24)[self._people.roles] * np.exp(self._mood - 0.18)
+        # Neighbouring moods are alike: half of one is gone after a minute and a half. Players and lines are limited in
+        # number, so moods have an end; what goes far beyond them is an event and has a name.
+        self._mood = 0.93 * self._mood + random.normal(0, 0.45 * (1 - 0.93**2) ** 0.5, len(self._mood))
+        share = rhythm(second / 3600 % 24)[self._people.roles] * np.exp(self._mood.clip(-1.5, 0.9) - 0.1)
         rates: FLOATS = usual.rates * share[usual.hosts]
         return rates
 
