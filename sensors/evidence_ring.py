@@ -17,9 +17,9 @@ from rules.match import Network
 from sensors.compiled import inlined, kernel
 from sensors.framing import ETHERNET, be32, network
 from sensors.headers import MAPPED
+from sensors.keyed import zone_of
 from sensors.parse import be64
 from sensors.tables import ANY, key
-from sensors.walk import zone_of  # type: ignore[attr-defined]
 
 SEGMENT_WORDS = 1 << 15
 """A segment has 256 kB; records never cross from one into the next."""
