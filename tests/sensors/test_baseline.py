@@ -292,6 +292,22 @@ def test_the_night_lowers_a_limit_and_the_evening_does_not() -> None:
     assert early == pytest.approx(late * LEAST, rel=0.1)
 
 
+def test_targets_that_come_in_parts_teach_the_same() -> None:
+    whole, parts = Watched(40), Watched(40)
+    rates = np.zeros((40, COLUMNS))
+    rates[:, Column.UDP] = np.arange(40) * 300.0
+    for _ in range(30 * HOUR // 20):
+        whole.learned.observe(whole.rows, rates, whole.zones, np.zeros(40, bool), 20.0, whole.when)
+        whole.when += timedelta(seconds=20)
+        for part in (slice(0, 20), slice(20, 40)):
+            still, spans = np.zeros(20, bool), np.full(20, 20.0)
+            parts.learned.observe(parts.rows[part], rates[part], parts.zones[part], still, spans, parts.when)
+            parts.when += timedelta(seconds=10)
+    assert whole.limits() == pytest.approx(parts.limits(), rel=0.05)
+    assert whole.learned.rhythm.logs == pytest.approx(parts.learned.rhythm.logs, abs=0.05)
+    assert whole.learned.typical_count[0] == pytest.approx(40)
+
+
 @given(st.lists(st.tuples(st.integers(0, 400), st.floats(0, 1e9)), max_size=60), st.integers(0, 400))
 def test_an_hour_is_worth_a_quarter_to_all_of_the_busy_ones(seen: list[tuple[int, float]], hour: int) -> None:
     rhythm = Rhythm(2, 1)
