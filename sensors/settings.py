@@ -68,8 +68,8 @@ class Capturing:
 
 PROCESS_MEGABYTES = 200
 """Interpreter, compiled kernel and the rings of remembered headers."""
-HOST_BYTES = 2_600
-"""What a host costs with all windows and snapshots; measured with full tables."""
+HOST_BYTES = 1_200
+"""What a host costs: 600 to 750, measured with full tables, and a reserve."""
 
 
 @dataclass(frozen=True, slots=True)

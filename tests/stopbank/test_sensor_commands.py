@@ -108,7 +108,7 @@ def test_every_setting_reaches_the_sensor() -> None:
     assert made.capture.keep_outgoing and not made.capture.promiscuous
     assert (made.cpus, made.nice) == ((0,), 5)
     assert made.evidence is not None and made.evidence.total_bytes == 64 << 20 and made.evidence.before_seconds == 3.5
-    assert made.memory.hosts == 1 << 18
+    assert made.memory.hosts == 1 << 19
     off = wiring.sensor(parse('[sensor]\ninterfaces = ["eth1"]\nevidence = false\n', "test"), ())
     assert off.evidence is None
 
