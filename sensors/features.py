@@ -21,6 +21,9 @@ NEARLY_ALL = 0.98
 FRAGILE = frozenset({Component.PACKET_LENGTH, Component.FRAGMENT})
 """Components an attacker changes without effort; asked for only where they spare somebody."""
 
+_WIDE = 16
+"""Spans of ports from this width on stand for nothing in particular."""
+
 Option = tuple[Component, Numeric | Bitmask]
 
 _LATER, _DONT = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["dont-fragment"]
@@ -48,6 +51,14 @@ def options(base: Match, part: ANY, sparing: bool) -> tuple[Option, ...]:
     if base.ip_family.bits == 32 and base.fragment is None:
         found += [(Component.FRAGMENT, value) for value in _dont_fragment(part["fragment"])]
     return tuple(dict.fromkeys(found))
+
+
+def is_fragile(component: Component, value: object) -> bool:
+    """Whether an attacker changes it without effort: lengths, bits, ranges of ports as they happened to be drawn."""
+    if component in FRAGILE:
+        return True
+    ports = component in (Component.SOURCE_PORT, Component.DESTINATION_PORT)
+    return ports and isinstance(value, Numeric) and any(high - low >= _WIDE for low, high in value.spans(65_535))
 
 
 def few(values: ANY, most: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rules.components import Bitmask, Numeric
 from rules.match import Component, Match
-from sensors.features import FRAGILE, NEARLY_ALL, Option, options
+from sensors.features import NEARLY_ALL, Option, is_fragile, options
 from sensors.harm import Floats, Mask, Normal
 from sensors.matching import selected
 from sensors.tables import ANY
@@ -125,7 +125,7 @@ class _Search:
             given = getattr(state.match, component.attribute)
             if given is not None and (component is not Component.TCP_FLAGS or given == value):
                 continue
-            if state.cost[0] == 0 and component in FRAGILE:
+            if state.cost[0] == 0 and is_fragile(component, value):
                 continue
             changes: dict[str, Numeric | Bitmask] = {component.attribute: value}
             match = replace(state.match, **changes)  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ class _Search:
         3 it misses too much."""
         kept = self.scale.kept(hit, normal_hit)
         names = [component for component, _ in match.components()]
-        fragile = sum(component in FRAGILE for component in names)
+        fragile = sum(is_fragile(component, value) for component, value in match.components())
         # FRR installs no rule with both ports.
         fragile += Component.SOURCE_PORT in names and Component.DESTINATION_PORT in names
         if not self.normal.tells:

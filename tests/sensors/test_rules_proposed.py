@@ -197,3 +197,16 @@ def test_what_comes_anyway_is_no_part_of_the_attack() -> None:
         rule.match for rule in rules
     ]
     assert rules[0].separates
+
+
+def test_a_syn_flood_is_dropped_by_what_visitors_syns_do_not_have() -> None:
+    """Normal traffic in which no connection happens to begin still tells who would come again."""
+    normal = pool(None)[::6]
+    normal = normal[normal["kind"] != Kind.SYN]
+    flood = some(pool(Vector("syn_flood")), 0, 3_000)
+    bare = signatures(V4, flood, classify(flood, by_bytes=False), normal)
+    assert [rule.match.packet_length is not None and rule.separates for rule in bare] == [True]
+    dressed = flood.copy()
+    dressed["length"] = 60
+    alike = signatures(V4, dressed, classify(dressed, by_bytes=False), normal)
+    assert [rule.separates for rule in alike] == [False]
