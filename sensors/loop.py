@@ -65,6 +65,7 @@ class Sensor:
         self._numbers: dict[str, int | float] = {}
         self._before = (0.0, 0)
         self._interfaces = self._source.interfaces()
+        self._beaten = 0.0
 
     def _make_engine(self, zones: tuple[Zone, ...]) -> Engine:
         settings = self._settings
@@ -89,6 +90,11 @@ class Sensor:
     def numbers(self) -> dict[str, int | float]:
         """The numbers of the last heartbeat; any thread may ask for this and what follows."""
         return self._numbers
+
+    @property
+    def beaten(self) -> float:
+        """When the last heartbeat was, in monotonic seconds; 0 before the first."""
+        return self._beaten
 
     @property
     def interfaces(self) -> tuple[InterfaceNumbers, ...]:
@@ -223,7 +229,7 @@ class Sensor:
         self._before, self._late = (cpu, records), 0.0
         if self._recent and self._recorder:
             numbers |= self._evidence_numbers(self._recent, self._recorder.status)
-        self._numbers, self._interfaces = numbers, self._source.interfaces()
+        self._numbers, self._interfaces, self._beaten = numbers, self._source.interfaces(), time.monotonic()
 
     def _evidence_numbers(self, recent: RecentBytes, status: EvidenceStatus) -> dict[str, int | float]:
         counts: dict[str, int | float] = {

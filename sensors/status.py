@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ _PATIENCE_SECONDS = 0.5
 _SHOWN_ATTACKS = 200
 
 
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    at: float
+    cpu: float
+    """Of the process, seconds."""
+    records: int
+    interfaces: dict[str, InterfaceNumbers]
+
+
 class StatusBoard:
     """Starts with `start`; `document` is the newest."""
 
@@ -43,7 +53,9 @@ class StatusBoard:
         self._sampling = Sampling(settings.capture.weight, settings.capture.least_sampled)
         self._rates = targets.TargetRates(self._sampling)
         self._began = time.monotonic()
-        self._before: tuple[float, float, int, dict[str, InterfaceNumbers]] = (self._began, time.process_time(), 0, {})
+        self._before = _Beat(0.0, time.process_time(), 0, {})
+        self._lines: list[Document] = []
+        self._costs: dict[str, int | float] = {"process_cpu_share": 0.0, "process_cpu_nanoseconds_per_packet": 0.0}
         self.document: Document = {}
         self._ended, self._end = os.pipe()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
@@ -93,22 +105,14 @@ class StatusBoard:
         """The document as of now."""
         sensor, link = self._sensor, self._link()
         numbers: dict[str, int | float] = dict(sensor.numbers)
-        then, cpu_before, records_before, before = self._before
-        cpu, records = time.process_time(), int(numbers.get("records_total", 0))
-        seconds = max(now - then, 1e-3)
-        numbers |= {
-            "process_cpu_seconds_total": round(cpu, 3),
-            "process_cpu_share": round((cpu - cpu_before) / seconds, 4),
-            "process_cpu_nanoseconds_per_packet": round((cpu - cpu_before) * 1e9 / max(1, records - records_before), 1)
-            if records > records_before
-            else 0.0,
+        self._take_beat(numbers)
+        numbers |= self._costs | {
+            "process_cpu_seconds_total": round(time.process_time(), 3),
             "resident_bytes": resident_bytes(),
             "sampling_one_of": self._sampling.one_of,
         }
         if link:
             numbers |= _link_numbers(link)
-        interfaces = {one.name: one for one in sensor.interfaces}
-        self._before = (now, cpu, records, interfaces)
         evidence = sensor.evidence
         return {
             "at": datetime.now(UTC).isoformat(),
@@ -116,14 +120,31 @@ class StatusBoard:
             "pid": os.getpid(),
             "uptime_seconds": round(now - self._began, 1),
             "zones": [zone.name for zone in sensor.zones],
-            "interfaces": [_interface(one, before.get(name, one), seconds) for name, one in interfaces.items()],
+            "interfaces": self._lines,
             "targets": self._rates.look(sensor.tables, sensor.zones, now),
             "attacks": [self._attack(one) for one in sensor.attacks[:_SHOWN_ATTACKS]],
             "link": _link(link),
             "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
-            "troubles": [*self._troubles(numbers, interfaces), *([link.trouble] if link and link.trouble else [])],
+            "troubles": [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])],
             "numbers": numbers,
         }
+
+    def _take_beat(self, numbers: dict[str, int | float]) -> None:
+        """Rates lie between two heartbeats of the sensor, however these fall among the looks."""
+        interfaces = {one.name: one for one in self._sensor.interfaces}
+        records, then = int(numbers.get("records_total", 0)), self._before
+        now = _Beat(self._sensor.beaten, time.process_time(), records, interfaces)
+        if now.at <= then.at and self._lines:
+            return
+        seconds = max(now.at - then.at, 1e-3)
+        self._before = now
+        self._lines = [_interface(one, then.interfaces.get(name, one), seconds) for name, one in interfaces.items()]
+        if then.at and now.at > then.at:
+            cpu, fresh = now.cpu - then.cpu, records - then.records
+            self._costs = {
+                "process_cpu_share": round(cpu / seconds, 4),
+                "process_cpu_nanoseconds_per_packet": round(cpu * 1e9 / fresh, 1) if fresh > 0 else 0.0,
+            }
 
     def _attack(self, attack: Attack) -> Document:
         packets = attack.rate.packets_per_second
@@ -139,15 +160,15 @@ class StatusBoard:
             "sources": attack.sources,
         }
 
-    def _troubles(self, numbers: dict[str, int | float], interfaces: dict[str, InterfaceNumbers]) -> list[str]:
-        found = [f"interface {one.name} is down or gone" for one in interfaces.values() if not one.is_up]
+    def _troubles(self, numbers: dict[str, int | float]) -> list[str]:
+        found = [f"interface {one['name']} is down or gone" for one in self._lines if not one["up"]]
         found += self._sensor.raised
         if not self._sensor.zones:
             found.append("no zones yet: every destination counts, and there are no limits")
         seen, outside = numbers.get("packets_total", 0), numbers.get("unprotected_total", 0)
         if self._sensor.zones and seen > 1_000 and seen == outside:
             found.append("none of the packets seen goes to a protected address: wrong interface, zones or filter")
-        if self._settings.capture.filter and interfaces and not seen:
+        if self._settings.capture.filter and self._lines and not seen:
             found.append(f"nothing matches the filter {self._settings.capture.filter!r}")
         link = self._link()
         skew = link.clock_skew_seconds if link else None
