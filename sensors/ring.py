@@ -56,6 +56,13 @@ def link_type(interface: str) -> int:
     return _ARPHRD[kind]
 
 
+def _is_up(interface: str) -> bool:
+    try:
+        return bool(int(Path("/sys/class/net", interface, "flags").read_text(), 16) & 1)  # IFF_UP, linux/if.h
+    except (OSError, ValueError):
+        return False
+
+
 class Ring:
     """One interface's ring."""
 
@@ -217,13 +224,16 @@ class Rings:
         self._gone[ring.interface] = time.monotonic()
 
     def _return(self, interface: str, since: float) -> None:
-        """Opens an interface again, once a second at most."""
+        """Opens an interface again, once a second at most. One that is down could be opened, but not read."""
         if time.monotonic() - since < 1:
+            return
+        self._gone[interface] = time.monotonic()
+        if not _is_up(interface):
             return
         try:
             self._open(interface)
-        except Refused:
-            self._gone[interface] = time.monotonic()
+        except Refused as error:
+            log.warning("interface is not back", why=str(error))
         else:
             del self._gone[interface]
             log.info("interface is back", interface=interface)

@@ -139,6 +139,11 @@ def test_an_interface_that_goes_away_is_waited_for() -> None:
         source = Rings(Capturing((interface,), ring_megabytes=8))
         subprocess.run(["ip", "link", "set", interface, "down"], check=True)
         source.wait(0.05)
+        assert not source.interfaces()[0].is_up
+        # While it is down nobody tries in vain.
+        source._gone[interface] -= 2
+        source.wait(0.01)
+        assert not source._rings and not source.interfaces()[0].is_up
         subprocess.run(["ip", "link", "set", interface, "up"], check=True)
 
         def returned() -> bool:
