@@ -19,8 +19,9 @@ from rules.rule import FlowSpec, RuleId
 from rules.traffic import Signature
 from rules.zone import Zone
 
-LEAST_COVERAGE = 0.05
-"""A rule that catches less of the attack is not worth its place in a router's table."""
+LEAST_COVERAGE = 0.005
+"""A rule that catches less of the attack is not worth its place in a router's table. Coverage is the lesser of packets
+and bytes, and a SYN flood beside a reflection may make half of the packets and a hundredth of the bytes."""
 
 VALUES_IN_A_COMPONENT = 5
 """Operators in a joined component; FRR resets the session on six (operator-value pairs)."""

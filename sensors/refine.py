@@ -55,6 +55,10 @@ class Scale:
     def kept(self, hit: Mask, normal_hit: Mask) -> float:
         """The share of the attack that a rule takes, the lesser of packets and bytes, from which entries of the sample
         and of normal traffic it selects."""
+        return min(self.shares(hit, normal_hit))
+
+    def shares(self, hit: Mask, normal_hit: Mask) -> list[float]:
+        """The same, of packets and of bytes."""
         out = []
         for amounts, usual, anyway in zip(
             (self.weights, self.sizes), (self.normal.packets, self.normal.bytes), self.background, strict=True
@@ -65,7 +69,7 @@ class Scale:
                 taken = float(of[normal_hit[self.usual]].sum()) / max(float(of.sum()), 1e-9)
                 share = (share - anyway * taken) / (1.0 - anyway)
             out.append(min(1.0, max(0.0, share)))
-        return min(out)
+        return out
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,13 @@ class Evidence:
         """What a match takes of the attack, and of normal traffic."""
         coverage = self.scale.kept(selected(match, self.sample), selected(match, self.normal.entries))
         collateral = self.normal.harm(selected(match, self.normal.entries)) if self.normal.tells else None
-        hurts = collateral is not None and collateral > BEARABLE
+        hurts = collateral > BEARABLE if collateral is not None else _is_plain(match)
         limit = self.limit(match) if hurts or _is_service(match) else None
         return Signature(match, coverage, collateral, limit)
+
+    def is_worth(self, match: Match) -> bool:
+        """Whether it takes enough, packets or bytes: a flood of short packets beside one of long ones saturates too."""
+        return max(self.scale.shares(selected(match, self.sample), selected(match, self.normal.entries))) >= SMALLEST
 
     def limit(self, match: Match) -> int:
         """Bytes per second that bring what matches back to the limit that was crossed."""
@@ -87,6 +91,12 @@ class Evidence:
         seconds = max(float(times.max() - times.min()) / 1e9, 0.01)
         rate = float(self.scale.sizes[hit].sum()) / seconds / max(self.severity, 1.0)
         return min(max(int(rate), LOWEST_LIMIT), RateLimit.MAXIMUM)
+
+
+def _is_plain(match: Match) -> bool:
+    """Whether it takes all UDP or TCP: what everybody uses is not dropped unseen."""
+    common_ones = match.protocol in (Numeric.only(UDP), Numeric.only(TCP))
+    return common_ones and sum(1 for _ in match.components()) == 2
 
 
 def _is_service(match: Match) -> bool:
@@ -124,7 +134,7 @@ def signatures(
         for match in _of_vector(target, share.vector, sample[part], prepared, picture, background):
             if match not in found:
                 found.append(match)
-    scored = [one for one in _joined(list(map(evidence.score, found)), evidence) if one.coverage >= SMALLEST]
+    scored = [one for one in _joined(list(map(evidence.score, found)), evidence) if evidence.is_worth(one.match)]
     scored.sort(key=lambda one: -one.coverage)
     return _steady(tuple(scored[:MOST]), before, evidence)
 
@@ -132,7 +142,7 @@ def signatures(
 def _settled(before: Sequence[Signature], evidence: Evidence) -> tuple[Signature, ...]:
     """The rules of before, if nothing better needs to be looked for."""
     old = tuple(evidence.score(one.match) for one in before)
-    good = all(one.separates and one.coverage >= SMALLEST for one in old)
+    good = all(one.separates and evidence.is_worth(one.match) for one in old)
     known = evidence.normal.tells == all(one.collateral is not None for one in before)
     if not old or not good or not known or _together(old, evidence) < NEARLY_ALL:
         return ()
@@ -142,7 +152,7 @@ def _settled(before: Sequence[Signature], evidence: Evidence) -> tuple[Signature
 def _steady(new: tuple[Signature, ...], before: Sequence[Signature], evidence: Evidence) -> tuple[Signature, ...]:
     """The rules of before, scored anew, while they catch nearly as much and hurt no more."""
     old = tuple(evidence.score(one.match) for one in before)
-    if not old or any(one.coverage < SMALLEST for one in old):
+    if not old or not all(evidence.is_worth(one.match) for one in old):
         return new
     worst_new, worst_old = (max((one.collateral or 0.0 for one in some), default=0.0) for some in (new, old))
     caught_new, caught_old = (_together(some, evidence) for some in (new, old))

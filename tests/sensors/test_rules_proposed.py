@@ -210,3 +210,12 @@ def test_a_syn_flood_is_dropped_by_what_visitors_syns_do_not_have() -> None:
     dressed["length"] = 60
     alike = signatures(V4, dressed, classify(dressed, by_bytes=False), normal)
     assert [rule.separates for rule in alike] == [False]
+
+
+def test_short_packets_beside_long_ones_get_their_rule() -> None:
+    both = np.concatenate(
+        [some(pool(Vector("rst_flood")), 0, 1_200), some(pool(Vector("udp_amp", "memcached")), 0, 1_800)]
+    )
+    rules = signatures(V4, both, classify(both, by_bytes=False), pool(None)[::6])
+    assert taken(rules, both).all()
+    assert min(rule.coverage for rule in rules) < 0.05
