@@ -36,6 +36,8 @@ LOSES = 0.02
 
 SESSIONS = frozenset({"http_flood", "http_slow", "tls_flood", "tcp_connection_flood"})
 """Attacks over completed connections."""
+_REMAINS = frozenset({"syn_flood", "ack_flood", "fin_flood", "rst_flood"})
+"""What is left of connections that began before the sample did; beside such an attack they get no rule."""
 _FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
 _ALL_FLAGS = _FIN | _SYN | _RST | _PUSH | _ACK | _URG
 _LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
@@ -127,8 +129,9 @@ def signatures(
     if settled := _settled(before, evidence):
         return settled
     found: list[Match] = []
+    is_session = picture.vectors[0].vector.kind in SESSIONS
     for share, member in picture.named:
-        if max(share.packets, share.bytes) < SMALLEST:
+        if max(share.packets, share.bytes) < SMALLEST or (share.vector.kind in _REMAINS and is_session):
             continue
         part = np.flatnonzero(member)
         for match in _of_vector(target, share.vector, sample[part], prepared, picture, background):
