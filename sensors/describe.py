@@ -22,6 +22,8 @@ DESCRIBED_PACKETS = 32_768
 """Live, the newest packets of an attack that its vectors and rules are drawn from: enough for shares to a percent."""
 MOSTLY_USUAL = 0.5
 """A kind of packets of which so much comes anyway is no part of an attack."""
+LEAST_NS = 100_000_000
+"""Less of an attack is not worth a description."""
 EVIDENCE_NS = 500_000_000
 """How much of a host's traffic a closer look wants to see, unless the capture ends before."""
 _ALL = frozenset(Kind)
@@ -41,13 +43,16 @@ class Describer:
         crossed: frozenset[Metric],
         usual: NDArray[np.float32],
         reported: Iterable[Network] = (),
+        since_ns: int = 0,
     ) -> None:
         """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
-        left. `usual`: the target's average rates by column; `reported`: what inside it has an attack of its own."""
+        left. `usual`: the target's average rates by column; `reported`: what inside it has an attack of its own;
+        `since_ns`: since when, live, a limit is crossed without a pause."""
         if attack.metric in OUTGOING:
             return
         # Live, the last second tells what goes on; a capture is described as a whole.
-        recent = attack.first_ns if self._judging else attack.last_ns - int(self._settings.long_seconds * 1e9)
+        recent = attack.last_ns - int(self._settings.long_seconds * 1e9)
+        recent = attack.first_ns if self._judging else max(recent, min(since_ns, attack.last_ns - LEAST_NS))
         incoming, outgoing = self.between(tables, attack.target, max(attack.first_ns, recent), attack.last_ns)
         for other in reported:
             incoming = incoming[~judge.inside(other, incoming, "destination")]

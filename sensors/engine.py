@@ -98,6 +98,7 @@ class Engine:
         self._describer = Describer(settings, judging, floor)
         self._started, self._short, self._ending = 0, False, False
         self._seen: datetime | None = None
+        self._now = 0
         self._waiting: deque[tuple[int, State]] = deque()
         self.attacks: dict[int, Attack] = {}
         """Under way, by row."""
@@ -147,7 +148,7 @@ class Engine:
 
     def tick(self, now: int, seen: datetime) -> None:
         """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages."""
-        self._seen = seen
+        self._seen, self._now = seen, now
         self._covering.add_up()
         self._sources.feed(self.tables)
         learned = self.learned
@@ -264,8 +265,15 @@ class Engine:
                 del self.attacks[row]
 
     def _describe(self, row: int, attack: Attack) -> None:
+        silent = self.tables.clock_ns - attack.last_ns > self._settings.long_seconds * 1e9
+        if silent and attack.picture.vectors and not self._judging:
+            # Between pulses what is remembered fades, and other traffic must not be taken for the attack.
+            return
         track = self._detector.tracks.get(row)
         crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
+        # A pulse is described without the pause before it.
+        crossing = min(track.over_since.values(), default=self._now) if track else self._now
+        since = self.tables.clock_ns - (self._now - crossing) - int(self._settings.short_seconds * 1e9)
         within = [
             other.target
             for other_row, other in self.attacks.items()
@@ -273,7 +281,7 @@ class Engine:
             and other_row != row
             and row in self._covering.above(other_row)
         ]
-        self._describer.describe(self.tables, attack, frozenset(crossed), self._usual.rates(row), within)
+        self._describer.describe(self.tables, attack, frozenset(crossed), self._usual.rates(row), within, since)
         if attack.counted and not self._judging:
             self._sources.open(self.tables, row, attack.target, attack.counted, attack.first_ns)
             attack.sources = self._sources.count(row) or attack.sources

@@ -67,8 +67,11 @@ def test_a_train_of_pulses_is_one_attack() -> None:
     stage = Stage()
     for _ in range(4):
         stage.flood(5, 10_000)
-        stage.flood(25, 0)
+        # More than is remembered: in the pauses nothing is left of the attack.
+        stage.flood(25, 400, tcp_flags=0x10, source_low=MAPPED | 9)
     assert stage.states() == [State.STARTED]
+    proposed = {str(signature.match) for detection in stage.said for signature in detection.signatures}
+    assert len(proposed) == 1, proposed
     stage.flood(10, 0)
     assert stage.states() == [State.STARTED, State.OVER]
 
