@@ -58,15 +58,14 @@ class Baseline:
         want learned limits (default: all); `scale`: how many hosts' floors a target gets; `kept`: how many targets
         without a row are remembered, a power of two."""
         self.settings = settings or Learning()
-        floors = {metric.value: floor * scale for metric, floor in self.settings.floors}
-        self._measures = np.array([at for at, name in enumerate(names) if name in floors], np.int64)
+        self._per_host = {metric.value: floor for metric, floor in self.settings.floors}
+        self._measures = np.array([at for at, name in enumerate(names) if name in self._per_host], np.int64)
         self.classes = tuple(names[at] for at in self._measures)
         self._sums = np.ascontiguousarray(sums[:, self._measures])
         # The kernel adds up what isn't zero: class, column and weight.
         self._terms = np.ascontiguousarray(np.argwhere(self._sums.T))
         self._weights = self._sums.T[tuple(self._terms.T)]
-        self._floors = np.array([floors[name] for name in self.classes], np.float32)
-        self._lowest = level_of(self._floors / self.settings.factor)
+        self._scale(scale)
         self._adoptable = np.array([Metric(name) in ADOPTABLE for name in self.classes])
         self._all, self._keys = len(names), keys
         self._told = _told(self.settings)
@@ -78,9 +77,16 @@ class Baseline:
         self.waiting = Waiting(len(self.classes), self.settings.adopt_seconds)
         self.protect(limits, learned)
 
-    def protect(self, limits: FLOATS, learned: Sequence[bool] = ()) -> None:
-        """Other zones from now on; what was learned of their weeks is begun anew, what was learned of targets stays."""
+    def _scale(self, scale: float) -> None:
+        self._floors = np.array([self._per_host[name] * scale for name in self.classes], np.float32)
+        self._lowest = level_of(self._floors / self.settings.factor)
+
+    def protect(self, limits: FLOATS, learned: Sequence[bool] = (), scale: float | None = None) -> None:
+        """Other zones from now on; what was learned of their weeks is begun anew, what was learned of targets stays.
+        `scale`: another one, where given."""
         zones = len(limits)
+        if scale is not None:
+            self._scale(scale)
         self._static = np.ascontiguousarray(limits[:, self._measures], np.float32)
         self._wanted = np.array([*(learned or [True] * (zones - 1)), False])
         self.rhythm = Rhythm(zones, len(self.classes))
@@ -89,6 +95,11 @@ class Baseline:
         self.typical_count: FLOATS = np.zeros(zones)
         """How many known targets say so."""
         self._begin(0.0)
+
+    @property
+    def known(self) -> int:
+        """Targets of which something was learned, with a row or without."""
+        return int(np.count_nonzero(self._met & (self._ages > 0))) + len(self.kept)
 
     @property
     def nbytes(self) -> int:

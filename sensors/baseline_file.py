@@ -1,15 +1,15 @@
 """The learned normal on disk: whole or absent, known by its checksum, keyed by address: a restart loses nothing.
 
 A file that can't be read, is damaged or was written by another version costs the sensor what it had learned and
-nothing else: it starts afresh and says so.
+nothing else (`sensors.baseline_keeper`).
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from rules.errors import Refused
@@ -19,55 +19,62 @@ from sensors.baseline import Baseline
 from sensors.baseline_kept import Targets
 from sensors.baseline_rhythm import HOURS
 
-log = structlog.get_logger("baseline")
-
 MAGIC = b"stopbank learned normal 1\n"
 _HEADER_LIMIT = 4_000_000
 _DIGEST = hashlib.sha256().digest_size
 LARGEST = 4 << 30
 
 
-def save(path: Path, baseline: Baseline, zones: tuple[str, ...]) -> None:
-    """Keeps what was learned; `zones`: their names, in the order of their numbers. When the disk is full, the earlier
-    file stays and the sensor goes on."""
-    try:
-        files.write(path, content(baseline, zones))
-    except OSError as error:
-        log.error("learned_normal_not_kept", path=str(path), why=str(error))
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was learned, as of one moment: copies, so that it can be written while learning goes on."""
+
+    head: dict[str, Any]
+    arrays: tuple[NDArray[Any], ...]
+
+    @classmethod
+    def take(cls, baseline: Baseline, zones: tuple[str, ...]) -> "Picture":
+        """`zones`: their names, in the order of their numbers."""
+        targets, count = baseline.all(), len(zones)
+        return cls(
+            {"classes": list(baseline.classes), "zones": list(zones), "targets": len(targets)},
+            (
+                targets.keys.astype("<i8"),
+                targets.levels.astype("<u2"),
+                targets.ages.astype("<u2"),
+                baseline.rhythm.logs[:count].astype("<f4"),
+                baseline.rhythm.samples[:count].astype("u1"),
+                baseline.typical[:count].astype("<u2"),
+            ),
+        )
+
+    def content(self) -> bytes:
+        """What a file holds: magic, a line of JSON, arrays (little-endian), SHA-256 of all that."""
+        body = MAGIC + dumps(self.head) + b"\n" + b"".join(array.tobytes() for array in self.arrays)
+        return body + hashlib.sha256(body).digest()
+
+
+def save(path: Path, picture: Picture) -> None:
+    """Keeps what was learned; raises `OSError` when the disk fails, and then the earlier file stays."""
+    files.write(path, picture.content())
 
 
 def load(path: Path, baseline: Baseline, zones: tuple[str, ...]) -> bool:
-    """Gives the baseline what an earlier run learned; whether there was anything to give."""
+    """Gives the baseline what an earlier run learned; whether there was anything to give. Raises `Refused` where it
+    can't be used: then nothing is changed."""
     try:
         if path.stat().st_size > LARGEST:
             raise Refused("file", path, f"is larger than {LARGEST} bytes")
         restore(path.read_bytes(), baseline, zones)
     except FileNotFoundError:
         return False
-    except (OSError, Refused) as error:
-        log.error("learned_normal_unreadable_starting_afresh", path=str(path), why=str(error))
-        return False
+    except OSError as error:
+        raise Refused("file", path, f"can't be read: {error.strerror}") from None
     return True
 
 
-def content(baseline: Baseline, zones: tuple[str, ...]) -> bytes:
-    """What a file holds: magic, a line of JSON, arrays (little-endian), SHA-256 of all that."""
-    targets, count = baseline.all(), len(zones)
-    head = {"classes": list(baseline.classes), "zones": list(zones), "targets": len(targets)}
-    parts: tuple[tuple[NDArray[Any], str], ...] = (
-        (targets.keys, "<i8"),
-        (targets.levels, "<u2"),
-        (targets.ages, "<u2"),
-        (baseline.rhythm.logs[:count], "<f4"),
-        (baseline.rhythm.samples[:count], "u1"),
-        (baseline.typical[:count], "<u2"),
-    )
-    body = MAGIC + dumps(head) + b"\n" + b"".join(part.astype(kind).tobytes() for part, kind in parts)
-    return body + hashlib.sha256(body).digest()
-
-
 def restore(raw: bytes, baseline: Baseline, zones: tuple[str, ...]) -> None:
-    """The reverse of `content`, for the classes and zones that are still there by name; anything else raises
+    """The reverse of `Picture.content`, for the classes and zones that are still there by name; anything else raises
     `Refused` and changes nothing."""
     body = raw[:-_DIGEST]
     if not raw.startswith(MAGIC):

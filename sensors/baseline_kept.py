@@ -49,6 +49,9 @@ class Kept:
         # Nobody shall choose addresses that share a bucket.
         self._seed = np.uint64(secrets.randbits(63))
 
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._ages))
+
     @property
     def nbytes(self) -> int:
         """The memory it takes."""

@@ -4,6 +4,7 @@ A limit of a zone always holds; what was learned only lowers it. What is under a
 inside a prefix that is, nor what such a prefix lies in.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -15,7 +16,20 @@ from sensors.baseline import Baseline
 from sensors.baseline_limits import Learning
 from sensors.covering import Covering
 from sensors.limits import FLOATS, Measures
-from sensors.tables import KEY_HIGH, KEY_LOW, LINE, PARENT, WHOLE_24, WHOLE_48, WHOLE_ZONE, ZONE, Tables
+from sensors.tables import (
+    HOSTS,
+    KEY_HIGH,
+    KEY_LOW,
+    LINE,
+    MOST_ZONES,
+    PARENT,
+    WHOLE_24,
+    WHOLE_48,
+    WHOLE_ZONE,
+    ZONE,
+    ZONES_AT,
+    Tables,
+)
 from sensors.watch import ROWS
 
 ZONE_SCALE = 16.0
@@ -30,19 +44,51 @@ class LearnedLimits:
     ) -> None:
         self.settings = settings or Learning()
         self._tables, self._measures = tables, len(measures.names)
-        keys, factor = tables.rows[:, KEY_HIGH : KEY_LOW + 1], max((zone.prefix_factor for zone in zones), default=1.0)
-        wanted = [zone.learned for zone in zones]
+        self._zones = _names(zones)
+        keys, wanted = tables.rows[:, KEY_HIGH : KEY_LOW + 1], [zone.learned for zone in zones]
+        # Rows of zones have no keys of their own, and a zone keeps neither its number nor its row.
+        self._zone_keys = np.zeros((len(tables.rows), 2), np.int64)
+        self._name_zones()
+        hosts, least = int(tables.state[HOSTS]), 1 << 10
         self.parts = tuple(
-            Baseline(keys, measures.names, measures.sums, limits, learned=wanted, settings=self.settings, scale=scale)
-            for limits, scale in zip(_static(measures), (1.0, factor, ZONE_SCALE), strict=True)
-        )
+            Baseline(
+                keys, measures.names, measures.sums, limits,
+                learned=wanted, settings=self.settings, scale=scale, kept=kept,
+            )
+            for keys, limits, scale, kept in zip(
+                (keys, keys, self._zone_keys), _static(measures), _scales(zones),
+                (max(hosts, least), max(hosts // 4, least), least), strict=True,
+            )
+        )  # fmt: skip
         """For hosts, prefixes and zones."""
 
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Their names, by number."""
+        return self._zones
+
     def protect(self, measures: Measures, zones: Sequence[Zone]) -> None:
-        """Other zones from now on."""
-        wanted = [zone.learned for zone in zones]
-        for part, limits in zip(self.parts, _static(measures), strict=True):
-            part.protect(limits, wanted)
+        """Other zones from now on; those that stay keep what was learned of them."""
+        wanted, before, rows = [zone.learned for zone in zones], self._zones, self._rows_of_zones()
+        self.parts[-1].forget(rows)
+        self._zones = _names(zones)
+        self._name_zones()
+        stay = [(before.index(name), number) for number, name in enumerate(self._zones) if name in before]
+        for part, limits, scale in zip(self.parts, _static(measures), _scales(zones), strict=True):
+            rhythm, typical, count = part.rhythm, part.typical, part.typical_count
+            part.protect(limits, wanted, scale)
+            for old, new in stay:
+                part.rhythm.logs[new], part.rhythm.samples[new] = rhythm.logs[old], rhythm.samples[old]
+                part.typical[new], part.typical_count[new] = typical[old], count[old]
+
+    def _rows_of_zones(self) -> ROWS:
+        first = int(self._tables.state[ZONES_AT])
+        return np.arange(first, first + min(len(self._zones), MOST_ZONES))
+
+    def _name_zones(self) -> None:
+        for row, name in zip(self._rows_of_zones(), self._zones, strict=False):
+            digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+            self._zone_keys[row] = np.frombuffer(digest, "<i8")
 
     def floors(self) -> FLOATS:
         """For each measure the rate below which nothing learned is ever judged."""
@@ -72,6 +118,15 @@ class LearnedLimits:
         lines = self._tables.rows[rows, LINE]
         groups = (lines == 0, (lines == WHOLE_24) | (lines == WHOLE_48), lines == WHOLE_ZONE)
         return [(part, np.flatnonzero(group)) for part, group in zip(self.parts, groups, strict=True) if group.any()]
+
+
+def _names(zones: Sequence[Zone]) -> tuple[str, ...]:
+    return tuple(zone.name for zone in zones)
+
+
+def _scales(zones: Sequence[Zone]) -> tuple[float, float, float]:
+    """How many hosts' floors hosts, prefixes and zones get."""
+    return 1.0, max((zone.prefix_factor for zone in zones), default=1.0), ZONE_SCALE
 
 
 def _static(measures: Measures) -> tuple[FLOATS, FLOATS, FLOATS]:

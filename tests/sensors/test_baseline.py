@@ -1,6 +1,5 @@
 """The learned normal: what it learns, what it must not learn, what it says of those it doesn't know."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from rules.zone import Metric, Zone
 from sensors import baseline_file
 from sensors.baseline import Baseline
 from sensors.baseline_adopt import Waiting
+from sensors.baseline_file import Picture
 from sensors.baseline_kept import Kept, Targets
 from sensors.baseline_levels import LOWEST, VALUES, level_of
 from sensors.baseline_limits import FLOORS, Learning
@@ -373,7 +373,7 @@ def test_what_is_saved_comes_back(rates: list[tuple[float, float]]) -> None:
     first, second = Watched(len(rates)), Watched(len(rates))
     syn, udp = zip(*rates, strict=True)
     first.get(30 * HOUR, syn=syn, udp=udp, each=1200)
-    baseline_file.restore(baseline_file.content(first.learned, NAMES), second.learned, NAMES)
+    baseline_file.restore(Picture.take(first.learned, NAMES).content(), second.learned, NAMES)
     second.when = first.when
     second.get(10, frozen=True, each=10)
     grown = first.learned.all().ages > DAY / 10
@@ -387,7 +387,7 @@ def test_what_is_kept_of_silent_hosts_is_saved_too(tmp_path: Path) -> None:
     limit = first.limit(0, SYN)
     first.keys[0] = (0, 77)
     first.learned.forget(np.array([0]))
-    baseline_file.save(tmp_path / "normal", first.learned, NAMES)
+    baseline_file.save(tmp_path / "normal", Picture.take(first.learned, NAMES))
     assert baseline_file.load(tmp_path / "normal", second.learned, NAMES)
     second.when = first.when
     second.get(10, frozen=True, each=10)
@@ -397,7 +397,7 @@ def test_what_is_kept_of_silent_hosts_is_saved_too(tmp_path: Path) -> None:
 def test_zones_are_known_by_their_names(tmp_path: Path) -> None:
     first, second = Watched(30), Watched(30)
     first.get(8 * HOUR, syn=1_000)
-    baseline_file.save(tmp_path / "normal", first.learned, NAMES)
+    baseline_file.save(tmp_path / "normal", Picture.take(first.learned, NAMES))
     assert baseline_file.load(tmp_path / "normal", second.learned, ("elsewhere", "here"))
     assert (second.learned.typical[1] == first.learned.typical[0]).all()
     assert (second.learned.rhythm.logs[1] == first.learned.rhythm.logs[0]).all()
@@ -418,19 +418,19 @@ def test_arbitrary_bytes_are_refused_and_change_nothing(raw: bytes) -> None:
 def test_one_changed_byte_is_noticed(place: int, change: int) -> None:
     watched = Watched(2)
     watched.get(HOUR, syn=100)
-    raw = bytearray(baseline_file.content(watched.learned, NAMES))
+    raw = bytearray(Picture.take(watched.learned, NAMES).content())
     raw[place % len(raw)] ^= change
     with pytest.raises(Refused):
         baseline_file.restore(bytes(raw), Watched(2).learned, NAMES)
 
 
-def test_a_file_of_another_kind_means_a_fresh_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
+def test_a_file_that_cannot_be_used_is_refused_and_none_is_none(tmp_path: Path) -> None:
     watched = Watched(1)
     (tmp_path / "normal").write_bytes(b"something else")
-    assert not baseline_file.load(tmp_path / "normal", watched.learned, NAMES)
+    for path in (tmp_path / "normal", tmp_path):
+        with pytest.raises(Refused):
+            baseline_file.load(path, watched.learned, NAMES)
     assert not baseline_file.load(tmp_path / "absent", watched.learned, NAMES)
-    assert not baseline_file.load(tmp_path, watched.learned, NAMES)
     watched.get(HOUR, syn=100)
 
 
@@ -438,7 +438,7 @@ def test_an_older_file_with_other_classes_gives_what_it_has(tmp_path: Path) -> N
     first = Watched(1, Learning(floors=((Metric.UDP_PACKETS, 10.0), (Metric.SYN_PACKETS, 3_000.0))))
     first.get(2 * DAY, syn=900, udp=50)
     second = Watched(1)
-    baseline_file.restore(baseline_file.content(first.learned, NAMES), second.learned, NAMES)
+    baseline_file.restore(Picture.take(first.learned, NAMES).content(), second.learned, NAMES)
     second.get(10, frozen=True, each=10)
     assert second.limit(0, SYN) == first.limit(0, SYN)
 
