@@ -2,7 +2,7 @@
 alarm can be traced to its cause. Pure, from a seed.
 
 Speeds are those of access lines up to 500 Mbit/s: full-size TCP at that speed is 43,000 packets/s, below the default
-limits of 50,000 packets/s and 1 Gbit/s. A network with faster lines needs higher limits.
+limits of 100,000 packets/s and 1 Gbit/s. A network with faster lines needs higher limits.
 """
 
 from collections.abc import Iterator

@@ -18,14 +18,15 @@ from lab.scenario_normal import SERVICES, normal, scan, served
 from lab.scenario_order import Order, Spread
 from lab.scenario_shapes import SHAPES, Shape
 from rules.match import Family, Network
+from rules.traffic import CONVERSATIONS
 
 ZONE: tuple[Network, ...] = (ip_network("203.0.113.0/24"), ip_network("2001:db8::/48"))
 BEGIN, END = 3.0, 5.0
 """When most attacks begin and end, seconds."""
 
-PACKETS_LIMIT = 50_000
+PACKETS_LIMIT = 100_000
 LIMITS = {"syn_flood": 10_000, "tcp_connection_flood": 10_000, "tls_flood": 10_000, "icmp_flood": 5_000,
-          "ip_fragment_flood": 5_000, "udp_flood": 30_000, "udp_amp": 10_000, "http_slow": 2_000}  # fmt: skip
+          "ip_fragment_flood": 5_000, "udp_flood": 60_000, "udp_amp": 10_000, "http_slow": 2_000}  # fmt: skip
 """Packets a second at which the family's own default limit stands (`rules.zone`), where it isn't all packets."""
 _ANSWERING = ("syn_flood", "ack_flood", "fin_flood", "tcp_null", "tcp_xmas", "udp_flood")
 
@@ -102,7 +103,7 @@ def host(random: np.random.Generator, family: Family) -> Network:
 
 def family_of(seed: int) -> Family:
     """IPv4 and IPv6 in turns."""
-    return Family.IPV6 if seed % 3 == 2 else Family.IPV4
+    return Family.IPV6 if seed % 2 == 0 else Family.IPV4
 
 
 def _single(family: str) -> Plan:
@@ -198,7 +199,8 @@ def _background(
 def _stream(hit: Hit, label: int, random: np.random.Generator) -> list[Packets]:
     kind, _, service = hit.family.partition(":")
     factor = hit.factor or float(random.uniform(1.4, 2.4))
-    rate = LIMITS.get(kind, PACKETS_LIMIT) * factor
+    # Packets from ports with ordinary traffic in bulk count as UDP, and as nothing more.
+    rate = LIMITS.get("udp_flood" if service in CONVERSATIONS else kind, PACKETS_LIMIT) * factor
     times = hit.shape(rate / _towards(kind), hit.begin, hit.end, random)
     spread = list(Spread)[int(random.choice(4, p=(0.08, 0.12, 0.35, 0.45)))]
     order = Order(hit.victim, times, random, spread, label, hit.hosts)

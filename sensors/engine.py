@@ -76,6 +76,7 @@ class Engine:
             ring=sizes.recent_packets,
             normal=sizes.normal_packets,
             keep_outgoing=judging,
+            conversations=judging,
         )
         self._measures = measures or zone_measures(zones)
         self.tables.state[COVERING] = bool(zones) and self._measures.factors is not None

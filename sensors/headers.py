@@ -25,7 +25,7 @@ class Column(IntEnum):
     """Every UDP packet, first fragments included, later fragments too."""
     UDP_BYTES = 6
     AMPLIFICATION = 7
-    """UDP from the source port of a known reflector."""
+    """UDP from the source port of a known reflector; see `tables.make` for ports with ordinary traffic in bulk."""
     SYN_ACK = 8
     RST = 9
     FIN = 10

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
-from rules.traffic import AMPLIFICATION_SERVICES
+from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS
 from sensors.headers import COLUMNS, HEADER, MAPPED, TOTALS, WORDS, Total
 from sensors.prefixes import intervals
 
@@ -100,7 +100,7 @@ class Tables:
     """Protected intervals: first high, first low, last high, last low, zone; disjoint and ascending. None at all
     means that everything is protected."""
     reflectors: ANY
-    """1 at the UDP source ports of known reflectors."""
+    """1 at the UDP source ports whose packets count as amplification."""
 
     @property
     def arrays(self) -> tuple[ANY, ...]:
@@ -156,11 +156,14 @@ def make(
     normal: int = 65_536,
     sample_gap_ns: int = 50_000_000,
     keep_outgoing: bool = False,
+    conversations: bool = False,
 ) -> Tables:
     """Empty tables; `protected` gives each prefix the number of its zone, the most specific wins. Sizes are powers of
-    two."""
+    two. `conversations`: whether packets from ports with ordinary traffic in bulk count as amplification too, for who
+    looks closer (`sensors.judge`); to a plain limit every download over QUIC would be a reflection."""
     reflectors = np.zeros(65_536, np.uint8)
-    reflectors[list(AMPLIFICATION_SERVICES)] = 1
+    ports = [port for port, name in AMPLIFICATION_SERVICES.items() if conversations or name not in CONVERSATIONS]
+    reflectors[ports] = 1
     state = np.zeros(STATE_WORDS, np.int64)
     state[HOSTS], state[ZONES_AT] = rows, rows + BLOCKS * BLOCK_ROWS
     state[SAMPLE_GAP], state[KEEP_OUTGOING], state[SEED] = sample_gap_ns, keep_outgoing, secrets.randbits(63)

@@ -31,7 +31,7 @@ class ModeName(StrEnum):
 
 
 ModeOption = Annotated[ModeName | None, typer.Option("--mode", help="What a detection leads to; at first `observe`")]
-Limit = Annotated[list[str] | None, typer.Option(help="METRIC=RATE a second and host; `packets=50000`")]
+Limit = Annotated[list[str] | None, typer.Option(help="METRIC=RATE a second and host; `packets=100000`")]
 TotalLimit = Annotated[list[str] | None, typer.Option(help="METRIC=RATE a second for the zone as a whole")]
 PrefixFactor = Annotated[
     float | None, typer.Option(help="How many times the host limits a whole /24 or /48 may get; 1 to 256")

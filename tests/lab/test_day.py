@@ -7,8 +7,7 @@ from lab.day import Plan, simulate
 from lab.day_events import DAY, attacks, bursts, ordinary
 from lab.day_feed import Extra, Usual
 from lab.day_hosts import LINES, NETWORK, Role, address, host_at, lengths, population, rhythm
-from rules.zone import DEFAULT_LIMITS, Metric, Zone
-from sensors.baseline_limits import FLOORS, Learning
+from rules.zone import DEFAULT_LIMITS, Metric
 
 
 def test_hosts_have_addresses_of_their_own() -> None:
@@ -60,17 +59,9 @@ def test_what_is_fed_is_what_was_planned() -> None:
     assert (sent["protocol"] == ramp.template.value[0]).all()
 
 
-# QUIC comes from port 443, which is a reflector's too, so a fast download counts as amplification in the kernel: the
-# sample leaves that class out until the two are counted apart. The benchmark judges it as it is.
-ZONE = Zone(
-    "day", (NETWORK,), limits=tuple(one for one in DEFAULT_LIMITS if one[0] is not Metric.AMPLIFICATION_PACKETS)
-)
-LEARNING = Learning(floors=tuple(one for one in FLOORS if one[0] is not Metric.AMPLIFICATION_PACKETS))
-
-
 def test_a_sample_of_the_day_has_no_false_alarm_and_no_missed_attack() -> None:
     plan = Plan(hosts=150, hours=0.015, first_hour=14.0, history_days=1.1)
-    outcome = simulate(plan, ZONE, LEARNING)
+    outcome = simulate(plan)
     assert not outcome.false_alarms
     assert [event.cause for event in outcome.found] == ["in the daily peak"]
     assert not outcome.missed

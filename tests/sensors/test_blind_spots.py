@@ -191,3 +191,14 @@ def test_quiet_times_grow_with_each_recurrence() -> None:
             stage.tick()
         quiet.append(stage.now - stopped)
     assert all(1.5 * one < other < 2.5 * one for one, other in pairwise(quiet))
+
+
+def test_a_download_over_quic_is_no_amplification_and_a_reflection_over_it_is_named() -> None:
+    quic = {"protocol": 17, "source_port": 443, "length": 1_250, "tcp_flags": 0}
+    stage = Stage(Zone("z", ZONE.prefixes))
+    stage.flood(2, 40_000, source_low=MAPPED | 9, destination_port=51_000, **quic)
+    assert not stage.said
+    stage = Stage(Zone("z", ZONE.prefixes))
+    stage.flood(1, 100_000, destination_port=80, **quic)
+    assert [str(detection.vector) for detection in stage.said][:1] == ["udp_amp:quic"]
+    assert stage.said[0].metric == "udp_packets"
