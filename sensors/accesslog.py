@@ -42,7 +42,8 @@ class AccessLog:
     format: Format
     server: Network
     """The address that clients come to, one host."""
-    zone: str
+    zone: str = ""
+    """Whose the address is; the sensor fills it in."""
     requests_per_second: float = 500.0
     """More than that is an attack."""
     ports: tuple[int, ...] = (80, 443)
@@ -101,7 +102,7 @@ class LogWatch:
 
     def __init__(self, log: AccessLog, sensor: str, *, from_start: bool = False) -> None:
         """`from_start`: what the log holds already counts too."""
-        self.log, self._sensor = log, sensor
+        self.log, self.zone, self._sensor = log, log.zone, sensor
         self._follower = Follower(log.path, from_start=from_start)
         self._looks: deque[_Look] = deque()
         self._usual: Counter[Address] = Counter()
@@ -115,6 +116,18 @@ class LogWatch:
     def close(self) -> None:
         """Lets go of the log."""
         self._follower.close()
+
+    @property
+    def trouble(self) -> str:
+        """Why the log can't be read, or lines of it can't; empty when they can."""
+        if self._follower.trouble:
+            return self._follower.trouble
+        told = f"no line of it is {self.log.format.value}: {self.last_bad}"
+        return told if self.lines_bad and self.lines_bad == self.lines_read else ""
+
+    def is_due(self, now: int) -> bool:
+        """Whether a second has passed since the last look."""
+        return self._last is None or now - self._last >= 1_000_000_000
 
     @property
     def counters(self) -> dict[str, int]:
@@ -197,7 +210,7 @@ class LogWatch:
             sensor=self._sensor,
             attack=attack.id,
             sequence=attack.sequence,
-            zone=self.log.zone,
+            zone=self.zone,
             target=self.log.server,
             state=state,
             vantage=Vantage.DOWNSTREAM,

@@ -45,6 +45,8 @@ class Follower:
         self._old: list[_File] = []
         self.rotations = 0
         self.truncations = 0
+        self.trouble = ""
+        """Why the file can't be opened now; empty when it can."""
         self.copies_missed = 0
         """Truncations whose unread end was not found in any copy; lines may be lost."""
 
@@ -71,8 +73,10 @@ class Follower:
     def _notice_rotation(self, now: int) -> None:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+        except OSError as error:
+            self.trouble = str(error.strerror)
             return
+        self.trouble = ""
         status = os.fstat(descriptor)
         identity = (status.st_dev, status.st_ino)
         if self._current is not None and self._current.identity == identity:

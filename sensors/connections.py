@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.components import Numeric
-from rules.errors import Refused
 from rules.match import TCP, Match, Network
 from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import Metric, Zone
 from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_IPV6, Kind
 from sensors.origins import flows
+from sensors.settings import SlowSettings
 from sensors.tables import ANY, address
 
 CRUMB = 68
@@ -34,29 +34,6 @@ _OPEN = np.dtype(
         ("first", "<i8"), ("last", "<i8"),
     ]
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SlowSettings:
-    """What counts as slow."""
-
-    connections: int = 500
-    """Open at once on one server, that is an attack."""
-    ports: tuple[int, ...] = (80, 443, 8000, 8080, 8443)
-    crumbs: int = 2
-    """Segments that hold next to nothing, after which a connection counts."""
-    share: float = 0.8
-    """Of a connection's segments with data, its first left out, that must be crumbs."""
-    idle_seconds: float = 120.0
-    """Silent for so long, and a connection is forgotten."""
-    table: int = 65_536
-    """Connections followed at most; the youngest that say nothing give way."""
-    quiet_seconds: float = 10.0
-    update_seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.connections <= self.table:
-            raise Refused("connections", self.connections, f"must be from 1 to the table's {self.table}")
 
 
 @dataclass(slots=True)
@@ -82,6 +59,10 @@ class SlowWatch:
     def followed(self) -> int:
         """Connections in the table."""
         return len(self._open)
+
+    def protect(self, zones: Sequence[Zone]) -> None:
+        """Other zones from now on."""
+        self._zones = zones
 
     def look(self, entries: ANY, now: int, seen: datetime) -> tuple[Detection, ...]:
         """Takes what was remembered since the last look. `now`: analysis time in ns; `seen` goes into the messages."""

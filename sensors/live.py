@@ -6,19 +6,25 @@ Imports nothing that compiles before it is known where compiled code is kept.
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from rules.errors import Refused
+from sensors.progress import telling
 from sensors.settings import SensorSettings
 
 if TYPE_CHECKING:
     from rules.zone import Zone
+    from sensors.engine import Engine
     from sensors.link_settings import LinkSettings
 
 log = structlog.get_logger("sensor")
+
+COMPILING = "compiling the packet kernel, once, about a minute"
 
 
 def run(
@@ -43,9 +49,9 @@ def run(
     def statistics() -> Any:
         return sensors[0].statistics()
 
-    log.info("getting ready", why="at the first start the packet kernel is compiled, which takes half a minute or more")
     link = Link(link_settings, protect, statistics) if link_settings else None
-    sensor = Sensor(settings, link.send if link else lambda detection: True)
+    with telling(lambda seconds: log.info(COMPILING, seconds=round(seconds))):
+        sensor = Sensor(settings, link.send if link else lambda detection: True)
     sensors.append(sensor)
     board = StatusBoard(settings, sensor, lambda: link.status if link else None)
     if settings.metrics_port is not None:
@@ -61,6 +67,30 @@ def run(
         board.stop()
         if link:
             link.stop()
+
+
+def compile_kernel(directory: Path | None, say: Callable[[float], None] = lambda seconds: None) -> float:
+    """Fills the cache with everything that a sensor compiles, where it isn't there yet; gives the seconds it took.
+    `say` is told how long it takes, while it does. Raises `OSError` when the directory can't be written."""
+    began = time.monotonic()
+    use_kernel_cache(directory)
+    with telling(say):
+        from sensors import evidence_ring
+        from sensors.baseline_limits import Learning
+        from sensors.engine import Engine
+        from sensors.settings import Memory
+
+        engine = Engine((), lambda detection, attack: None, memory=Memory(1024, 1024, 1024), learning=Learning())
+        warm_up(engine)
+        evidence_ring.warm_up()
+    return time.monotonic() - began
+
+
+def warm_up(engine: "Engine") -> None:
+    """Compiles or loads all that an engine needs, before the first packet."""
+    engine.warm_up()
+    for part in engine.learned.parts if engine.learned else ():
+        part.warm_up()
 
 
 def _take_place(settings: SensorSettings) -> None:

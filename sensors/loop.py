@@ -11,11 +11,16 @@ from rules.messages_values import Statistics
 from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors import evidence_ring, walk
+from sensors.accesslog import LogWatch
+from sensors.aside import Aside
 from sensors.attack import Attack
+from sensors.baseline_keeper import Keeper, LearnedStatus
+from sensors.connections import SlowWatch
 from sensors.engine import Engine
 from sensors.evidence import EvidenceRecorder, EvidenceStatus
 from sensors.evidence_ring import RecentBytes
 from sensors.headers import Total
+from sensors.live import warm_up
 from sensors.pcaplive import LibpcapInterface
 from sensors.ring import Rings
 from sensors.sampling import Sampling
@@ -48,8 +53,13 @@ class Sensor:
         self._sampling = Sampling(settings.capture.weight, settings.capture.least_sampled)
         self._detecting = self._sampling.detecting(settings.detecting, self._sampling.zones(settings.zones))
         self._muted_until = 0.0
+        # Nothing is learned from sampled traffic, nor are single connections followed there.
+        self._keeper: Keeper | None = None
+        if settings.learning and self._sampling.one_of == 1:
+            self._keeper = Keeper(settings.learning.directory, settings.learning.save_seconds)
         self._engine = self._make_engine(self._sampling.zones(settings.zones))
-        self._engine.warm_up()
+        warm_up(self._engine)
+        self._aside = self._make_aside()
         self._recent: RecentBytes | None = None
         self._recorder: EvidenceRecorder | None = None
         if settings.evidence:
@@ -76,7 +86,15 @@ class Sensor:
             vantage=settings.vantage,
             detecting=self._detecting,
             memory=settings.memory,
+            learning=settings.learning.learning if settings.learning and self._keeper else None,
         )
+
+    def _make_aside(self) -> Aside | None:
+        settings = self._settings
+        is_whole = self._sampling.one_of == 1
+        slow = settings.slow and is_whole and SlowWatch(settings.zones, settings.name, settings.slow, settings.vantage)
+        logs = [LogWatch(one, settings.name) for one in settings.access_logs]
+        return Aside(slow or None, logs, settings.zones) if slow or logs else None
 
     def protect(self, zones: tuple[Zone, ...]) -> None:
         """Other zones, from the next tick on; any thread may call it."""
@@ -121,7 +139,25 @@ class Sensor:
         """How the recorder does; None where nothing is recorded."""
         return self._recorder.status if self._recorder else None
 
+    @property
+    def learned(self) -> LearnedStatus | None:
+        """How learning does; None where nothing is learned."""
+        return self._keeper.status if self._keeper else None
+
+    @property
+    def beside(self) -> tuple[Detection, ...]:
+        """Attacks under way that were found in access logs and connections."""
+        return tuple(self._aside.open.values()) if self._aside else ()
+
+    @property
+    def log_troubles(self) -> tuple[str, ...]:
+        """A line for each access log that can't be followed."""
+        return self._aside.troubles if self._aside else ()
+
     def _emit(self, detection: Detection, attack: Attack) -> None:
+        self._tell(detection)
+
+    def _tell(self, detection: Detection) -> None:
         if not self._send(detection):
             self._messages_dropped += 1
         if self._recorder:
@@ -152,6 +188,8 @@ class Sensor:
         next_tick, next_heartbeat = now + self._detecting.tick_seconds, now
         if self._recorder:
             self._recorder.start()
+        if self._aside:
+            self._aside.start()
         try:
             while not stop.is_set():
                 self._source.wait(next_tick - time.monotonic())
@@ -167,8 +205,12 @@ class Sensor:
                     next_heartbeat = now + heartbeat
                     self._heartbeat()
         finally:
+            if self._aside:
+                self._aside.stop()
             if self._recorder:
                 self._recorder.stop()
+            if self._keeper and self._engine.learned:
+                self._keeper.stop(self._engine.learned)
             self._source.close()
 
     def _tick(self, now: float, late: float) -> None:
@@ -182,6 +224,10 @@ class Sensor:
             self._muted_until = 0.0
             self._engine.protect(self._sampling.zones(self._zones))
         self._engine.tick(int(now * 1e9), datetime.now(UTC))
+        if self._aside:
+            self._aside.hand(self._engine.tables, int(now * 1e9))
+            for detection in self._aside.take():
+                self._tell(detection)
 
     def _start_engine(self, now: float) -> None:
         self._engine.start(int(now * 1e9))
@@ -190,6 +236,8 @@ class Sensor:
 
     def _take_zones(self, zones: tuple[Zone, ...], now: float) -> None:
         self._zones = zones
+        if self._aside:
+            self._aside.protect(zones)
         judged = self._sampling.zones(zones)
         detecting = self._sampling.detecting(self._settings.detecting, judged)
         if detecting != self._detecting and not self._engine.attacks:
@@ -227,6 +275,11 @@ class Sensor:
             "tick_late_seconds_max": round(self._late, 4),
         }
         self._before, self._late = (cpu, records), 0.0
+        if self._keeper and self._engine.learned:
+            self._keeper.turn(self._engine.learned, time.monotonic())
+            numbers |= _learned_numbers(self._keeper.status)
+        if self._aside:
+            numbers |= self._aside.numbers
         if self._recent and self._recorder:
             numbers |= self._evidence_numbers(self._recent, self._recorder.status)
         self._numbers, self._interfaces, self._beaten = numbers, self._source.interfaces(), time.monotonic()
@@ -240,3 +293,14 @@ class Sensor:
             "evidence_memory_bytes": recent.used_bytes,
             "evidence_one_of": recent.one_of,
         }
+
+
+def _learned_numbers(status: LearnedStatus) -> dict[str, int | float]:
+    return {
+        "learned_targets": status.targets,
+        "learned_loaded": status.loaded,
+        "learned_bytes": status.bytes,
+        "learned_saves_total": status.saves,
+        "learned_save_failures_total": status.failures,
+        "learned_saved_age_seconds": -1.0 if status.saved is None else round(time.monotonic() - status.saved, 1),
+    }

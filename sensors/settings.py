@@ -6,6 +6,8 @@ from pathlib import Path
 from rules.errors import Refused
 from rules.traffic import Vantage
 from rules.zone import Zone
+from sensors.accesslog import AccessLog
+from sensors.baseline_limits import Learning
 from sensors.evidence_settings import EvidenceSettings
 
 
@@ -22,8 +24,11 @@ class Detecting:
     long_seconds: float = 1.0
     minimum_packets: int = 50
     """A limit is judged in the shortest window that holds so many packets at that limit: fewer are chance."""
+    sampled: int = 1
+    """How many packets each one seen stands for, where they are sampled: chance moves fewer by more."""
     hold_seconds: float = 0.08
-    """How long a limit must stay crossed before it counts; one window alone is a suspicion."""
+    """How long a limit must stay crossed in the short window before it counts; one window alone is a suspicion. In
+    longer windows: as long as they are. 0: one window must do."""
     fast_factor: float = 10.0
     """So many times the limit in one short window needs no second one."""
     closing_factor: float = 0.7
@@ -97,6 +102,39 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowSettings:
+    """What counts as slow."""
+
+    connections: int = 500
+    """Open at once on one server, that is an attack."""
+    ports: tuple[int, ...] = (80, 443, 8000, 8080, 8443)
+    crumbs: int = 2
+    """Segments that hold next to nothing, after which a connection counts."""
+    share: float = 0.8
+    """Of a connection's segments with data, its first left out, that must be crumbs."""
+    idle_seconds: float = 120.0
+    """Silent for so long, and a connection is forgotten."""
+    table: int = 65_536
+    """Connections followed at most; the youngest that say nothing give way."""
+    quiet_seconds: float = 10.0
+    update_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.connections <= self.table:
+            raise Refused("connections", self.connections, f"must be from 1 to the table's {self.table}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLearning:
+    """What is learned, and where it is kept."""
+
+    directory: Path
+    """For `baseline-*.bin`."""
+    learning: Learning = field(default_factory=Learning)
+    save_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class SensorSettings:
     """Everything `sensors.live.run` needs."""
 
@@ -112,6 +150,11 @@ class SensorSettings:
     """Its priority, as of nice(1); None: as it was started."""
     evidence: EvidenceSettings | None = None
     """None: no evidence is kept."""
+    learning: KeptLearning | None = None
+    """None: nothing is learned."""
+    slow: SlowSettings | None = None
+    """None: slow HTTP is not looked for."""
+    access_logs: tuple[AccessLog, ...] = ()
     heartbeat_seconds: float = 1.0
     status_socket: Path | None = None
     """Where `stopbank sensor top` asks; None: nowhere."""

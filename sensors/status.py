@@ -19,8 +19,10 @@ from typing import Any
 
 import structlog
 
+from rules.traffic import Detection
 from sensors import targets
 from sensors.attack import Attack
+from sensors.baseline_keeper import LearnedStatus
 from sensors.link import CLOCK_TOLERANCE_SECONDS, LinkStatus
 from sensors.loop import Sensor
 from sensors.sampling import Sampling
@@ -122,9 +124,10 @@ class StatusBoard:
             "zones": [zone.name for zone in sensor.zones],
             "interfaces": self._lines,
             "targets": self._rates.look(sensor.tables, sensor.zones, now),
-            "attacks": [self._attack(one) for one in sensor.attacks[:_SHOWN_ATTACKS]],
+            "attacks": self._attacks(),
             "link": _link(link),
             "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
+            "learned": _learned(sensor.learned, now),
             "troubles": [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])],
             "numbers": numbers,
         }
@@ -146,6 +149,10 @@ class StatusBoard:
                 "process_cpu_nanoseconds_per_packet": round(cpu * 1e9 / fresh, 1) if fresh > 0 else 0.0,
             }
 
+    def _attacks(self) -> list[Document]:
+        shown = [self._attack(one) for one in self._sensor.attacks[:_SHOWN_ATTACKS]]
+        return shown + [_beside(one) for one in self._sensor.beside[: _SHOWN_ATTACKS - len(shown)]]
+
     def _attack(self, attack: Attack) -> Document:
         packets = attack.rate.packets_per_second
         return {
@@ -163,6 +170,8 @@ class StatusBoard:
     def _troubles(self, numbers: dict[str, int | float]) -> list[str]:
         found = [f"interface {one['name']} is down or gone" for one in self._lines if not one["up"]]
         found += self._sensor.raised
+        found += self._sensor.log_troubles
+        found += self._sensor.learned.troubles if self._sensor.learned else ()
         if not self._sensor.zones:
             found.append("no zones yet: every destination counts, and there are no limits")
         seen, outside = numbers.get("packets_total", 0), numbers.get("unprotected_total", 0)
@@ -213,6 +222,28 @@ def _interface(now: InterfaceNumbers, before: InterfaceNumbers, seconds: float) 
         "dropped_total": now.dropped,
         "ring_filled": round(now.filled, 4),
     }
+
+
+def _beside(one: Detection) -> Document:
+    """An attack found in an access log, whose rates are requests, or in connections."""
+    return {
+        "attack": one.attack,
+        "target": str(one.target),
+        "zone": one.zone,
+        "vectors": [str(share.vector) for share in one.vectors],
+        "severity": round(one.severity, 2),
+        "packets_per_second": round(one.rate.packets_per_second),
+        "bits_per_second": round(one.rate.bits_per_second),
+        "interval_percent": 0.0,
+        "sources": one.sources,
+    }
+
+
+def _learned(learned: LearnedStatus | None, now: float) -> Document | None:
+    if learned is None:
+        return None
+    age = None if learned.saved is None else round(now - learned.saved, 1)
+    return {"targets": learned.targets, "bytes": learned.bytes, "saved_age_seconds": age}
 
 
 def _link(link: LinkStatus | None) -> Document | None:

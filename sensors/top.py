@@ -41,7 +41,13 @@ def render(shown: Document) -> RenderableType:
         f"memory {numbers['resident_bytes'] / 1e6:.0f} MB  suspicions {numbers.get('suspicions_total', 0)}",
         style="bold",
     )
-    parts: list[RenderableType] = [head, _link(shown), _interfaces(shown["interfaces"]), _attacks(shown["attacks"])]
+    parts: list[RenderableType] = [
+        head,
+        _link(shown),
+        _learned(shown.get("learned")),
+        _interfaces(shown["interfaces"]),
+        _attacks(shown["attacks"]),
+    ]
     parts += [_targets(shown["targets"]), *(Text(f"! {trouble}", style="yellow") for trouble in shown["troubles"])]
     return Group(*parts)
 
@@ -67,6 +73,14 @@ def _link(shown: Document) -> Text:
     recording = shown["evidence"]["recording"] if shown["evidence"] else None
     told += f"  recording {recording}" if recording is not None else "  no evidence"
     return Text(told, style="" if link["connected"] else "yellow")
+
+
+def _learned(learned: Document | None) -> Text:
+    if learned is None:
+        return Text("nothing is learned", style="dim")
+    age = learned["saved_age_seconds"]
+    saved = "not saved yet" if age is None else f"saved {_duration(age)} ago"
+    return Text(f"learned {learned['targets']:,} targets  {learned['bytes'] / 1e6:.1f} MB  {saved}")
 
 
 def _table(*columns: str) -> Table:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -166,6 +166,46 @@ class Worker(Section):
     """`udp://host:514`, `tcp://host:514` or `unix:///dev/log`."""
 
 
+class SensorLearning(Section):
+    """What the sensor learns of normal traffic; defaults as in `sensors.baseline_limits.Learning`."""
+
+    enabled: bool = True
+    save_seconds: Annotated[float, Field(ge=10, le=86_400)] = 300.0
+    """How often it is written to the state directory."""
+    factor: float | None = None
+    young_factor: float | None = None
+    quantile: float | None = None
+    doubling_seconds: float | None = None
+    judged_after_seconds: float | None = None
+    grown_after_seconds: float | None = None
+    adopt_seconds: float | None = None
+    typical_targets: int | None = None
+    floors: dict[str, float] = {}
+    """Of single metrics, per host and second; the others keep theirs."""
+
+
+class SensorSlow(Section):
+    """Slow HTTP: connections that never get on with their request."""
+
+    enabled: bool = True
+    connections: Annotated[int, Field(ge=10, le=65_536)] = 500
+    """Of them, open at once on one server."""
+    ports: tuple[Port, ...] = (80, 443, 8000, 8080, 8443)
+
+
+class AccessLogSection(Section):
+    """A web server's log on this machine."""
+
+    path: Annotated[Path, AfterValidator(_path)]
+    format: Literal["combined", "caddy", "haproxy"] = "combined"
+    server: AnyAddress
+    """The address that clients come to; a zone must hold it."""
+    requests_per_second: float = 500.0
+    ports: tuple[Port, ...] = (80, 443)
+    window_seconds: Annotated[float, Field(ge=1, le=60)] = 3.0
+    quiet_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+
+
 class Sensor(Section):
     """Where this machine watches packets."""
 
@@ -206,6 +246,11 @@ class Sensor(Section):
     """Of one attack."""
     evidence_disk_megabytes: Annotated[int, Field(ge=8, le=1_048_576)] = 1024
     """Of all attacks together; the oldest go."""
+    learning: SensorLearning = SensorLearning()
+    slow: SensorSlow = SensorSlow()
+    access_log: tuple[AccessLogSection, ...] = ()
+    kernel_cache: Annotated[Path, AfterValidator(_path)] | None = None
+    """Where the compiled packet kernel is kept; default: `sensor/kernels` in the state directory."""
     metrics_port: Port | None = None
     """Prometheus metrics on 127.0.0.1, where wanted."""
 

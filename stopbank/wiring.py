@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ from stopbank.config import Config, Enforce, neighbours
 
 if TYPE_CHECKING:
     from intake.settings import Settings as IntakeSettings
+    from sensors.accesslog import AccessLog
     from sensors.enforce_settings import EnforceSettings
     from sensors.evidence_settings import EvidenceSettings
     from sensors.link_settings import LinkSettings
-    from sensors.settings import SensorSettings
+    from sensors.settings import KeptLearning, SensorSettings
     from speaker.settings import Settings as SpeakerSettings
     from webui.settings import Settings as WebSettings
     from worker.settings import Settings as WorkerSettings
@@ -145,7 +147,7 @@ def link(config: Config) -> "LinkSettings":
 
 def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
     """The sensor's settings; raises `Refused` without an interface."""
-    from sensors.settings import Capturing, Memory, SensorSettings
+    from sensors.settings import Capturing, Memory, SensorSettings, SlowSettings
     from sensors.top import SOCKET
 
     told, directory = config.sensor, sensor_directory(config)
@@ -179,8 +181,61 @@ def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
         nice=told.nice,
         status_socket=directory / SOCKET,
         metrics_port=told.metrics_port,
-        kernel_cache=directory / "kernels",
+        kernel_cache=kernel_cache(config),
+        learning=_learning(config),
+        slow=SlowSettings(told.slow.connections, told.slow.ports) if told.slow.enabled else None,
+        access_logs=_access_logs(config),
     )
+
+
+def kernel_cache(config: Config) -> Path:
+    """Where the sensor's compiled packet kernel is kept."""
+    told = config.sensor.kernel_cache
+    return told.resolve() if told else sensor_directory(config) / "kernels"
+
+
+def _learning(config: Config) -> "KeptLearning | None":
+    from rules.zone import Metric
+    from sensors.baseline_limits import FLOORS, Learning
+    from sensors.settings import KeptLearning
+
+    told, floors = config.sensor.learning, dict(FLOORS)
+    if not told.enabled:
+        return None
+    known = {metric.value: metric for metric in floors}
+    problems = [
+        Problem(f"sensor.learning.floors.{name}", str(value), f"is not learned; there are {', '.join(known)}")
+        for name, value in told.floors.items()
+        if name not in known
+    ]
+    given = told.model_dump(exclude={"enabled", "save_seconds", "floors"}, exclude_none=True)
+    named: dict[Metric, float] = {known[name]: value for name, value in told.floors.items() if name in known}
+    try:
+        learning = Learning(**given, floors=tuple((floors | named).items()))
+    except Refused as error:
+        problems += [Problem(f"sensor.learning.{one.field}", one.value, one.reason) for one in error.problems]
+    if problems:
+        raise Refused.all(problems)
+    return KeptLearning(sensor_directory(config), learning, told.save_seconds)
+
+
+def _access_logs(config: Config) -> "tuple[AccessLog, ...]":
+    from sensors.accesslog import AccessLog
+    from sensors.accesslog_lines import Format
+
+    problems: list[Problem] = []
+    found = []
+    for number, one in enumerate(config.sensor.access_log):
+        given = one.model_dump(exclude={"format", "server"})
+        try:
+            found.append(AccessLog(**given, format=Format(one.format), server=ip_network(one.server)))
+        except Refused as error:
+            problems += [
+                Problem(f"sensor.access_log[{number}].{bad.field}", bad.value, bad.reason) for bad in error.problems
+            ]
+    if problems:
+        raise Refused.all(problems)
+    return tuple(found)
 
 
 def _evidence(config: Config) -> "EvidenceSettings | None":

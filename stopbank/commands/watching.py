@@ -1,4 +1,4 @@
-"""`stopbank sensor run|enroll|top`: the sensor of this machine."""
+"""`stopbank sensor run|compile|enroll|top`: the sensor of this machine."""
 
 import sys
 import time
@@ -52,6 +52,29 @@ def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
         fail("packet sockets need CAP_NET_RAW: run this as root or by its systemd unit")
     except OSError as error:
         fail(f"{error.filename or 'sensor'}: {error.strerror}")
+
+
+@app.command("compile")
+def compile_command(
+    cache: Annotated[
+        Path | None, typer.Option(help="Where to, instead of where this configuration's sensor keeps it")
+    ] = None,
+    config: ConfigPath = configuration.DEFAULT_PATH,
+) -> None:
+    """Compiles the packet kernel into the sensor's cache, so that `run` starts at once. Quick when it is there."""
+    from sensors.live import COMPILING, compile_kernel
+    from stopbank import wiring
+
+    where = cache.resolve() if cache else wiring.kernel_cache(loaded(config))
+
+    def say(seconds: float) -> None:
+        typer.echo(f"{COMPILING}: {seconds:.0f} s so far", err=True)
+
+    try:
+        took = compile_kernel(where, say)
+    except OSError as error:
+        fail(f"{error.filename or where}: {error.strerror}")
+    show(None, False, f"the packet kernel is in {where} ({took:.1f} s)")
 
 
 @app.command()

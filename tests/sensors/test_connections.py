@@ -12,8 +12,9 @@ from segments import SECOND, segments
 from rules.errors import Refused
 from rules.traffic import Detection, State
 from rules.zone import Zone
-from sensors.connections import SlowSettings, SlowWatch
+from sensors.connections import SlowWatch
 from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.settings import SlowSettings
 from sensors.tables import ANY
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -12,6 +12,7 @@ from intake.authority import Authority
 from intake.registry import Registry
 from rules.errors import Refused
 from rules.messages_enrolment import EnrolmentToken, secret_digest
+from rules.zone import Metric
 from sensors.enroll import Request
 from stopbank import wiring
 from stopbank.config import parse
@@ -80,12 +81,63 @@ def test_where_no_sensor_runs_top_says_so_in_a_line(run: Run) -> None:
         ("evidence_memory_megabytes = 1", "sensor.evidence_memory_megabytes"),
         ("cpus = [-1]", "sensor.cpus[0]"),
         ("nice = 40", "sensor.nice"),
+        ("learning = {forget = 1}", "sensor.learning.forget"),
+        ("learning = {save_seconds = 1}", "sensor.learning.save_seconds"),
+        ("slow = {connections = 0}", "sensor.slow.connections"),
+        ('access_log = [{path = "/a", server = "web"}]', "sensor.access_log[0].server"),
+        ('access_log = [{path = "/a", server = "192.0.2.1", format = "iis"}]', "sensor.access_log[0].format"),
+        ('access_log = [{server = "192.0.2.1"}]', "sensor.access_log[0].path"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(line: str, field: str) -> None:
     with pytest.raises(Refused) as error:
         parse(f"[sensor]\n{line}\n", "test")
     assert [problem.field for problem in error.value.problems] == [field]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("learning = {factor = 0.1}", "sensor.learning.factor"),
+        ("learning = {floors = {outgoing_packets = 5}}", "sensor.learning.floors.outgoing_packets"),
+        ('access_log = [{path = "/a", server = "192.0.2.1", requests_per_second = 0}]',
+         "sensor.access_log[0].requests_per_second"),
+        ('access_log = [{path = "/a", server = "192.0.2.1", ports = []}]', "sensor.access_log[0].ports"),
+    ],
+)  # fmt: skip
+def test_what_only_the_sensor_can_judge_is_named_too(line: str, field: str) -> None:
+    with pytest.raises(Refused) as error:
+        wiring.sensor(parse(f'[sensor]\ninterfaces = ["eth1"]\n{line}\n', "test"), ())
+    assert [problem.field for problem in error.value.problems] == [field]
+
+
+def test_learning_slow_http_and_access_logs_reach_the_sensor(tmp_path: Path) -> None:
+    text = f"""
+    [paths]
+    state = "{tmp_path}"
+    [sensor]
+    interfaces = ["eth1"]
+    kernel_cache = "{tmp_path}/kept"
+    [sensor.learning]
+    factor = 8
+    floors = {{ syn_packets = 500 }}
+    [sensor.slow]
+    connections = 99
+    [[sensor.access_log]]
+    path = "/var/log/nginx/access.log"
+    server = "2001:db8::7"
+    """
+    made = wiring.sensor(parse(text, "test"), ())
+    assert made.learning is not None and made.learning.learning.factor == 8
+    floors = dict(made.learning.learning.floors)
+    assert (floors[Metric.SYN_PACKETS], floors[Metric.RST_PACKETS]) == (500, 3_000)
+    assert made.slow is not None and made.slow.connections == 99
+    (log,) = made.access_logs
+    assert (str(log.server), log.format.value, log.requests_per_second) == ("2001:db8::7/128", "combined", 500)
+    assert made.kernel_cache == tmp_path / "kept"
+    off = "learning = {enabled = false}\nslow = {enabled = false}\n"
+    made = wiring.sensor(parse('[sensor]\ninterfaces = ["eth1"]\n' + off, "test"), ())
+    assert made.learning is None and made.slow is None and made.access_logs == ()
 
 
 def test_every_setting_reaches_the_sensor() -> None:
