@@ -1,8 +1,8 @@
 """When an attack begins, goes on and ends, for one host at a time. Pure: rates and `now` come in, changes come out.
 
-Two speeds: far above a limit in one short window, or above it for as long as two windows that share no packet. Less
-is a suspicion, which is counted and never acted upon. What opened an attack closes it, at a lower level, after a
-quiet time that grows when attacks come in pulses.
+Two speeds: far above a limit in one short window, or above it for as long as two windows that share no packet, by more
+than chance in each; or, by however little, for four long ones. Less is a suspicion, which is counted and never acted
+upon. What opened an attack closes it, at a lower level, after a quiet time that grows when attacks come in pulses.
 """
 
 from dataclasses import dataclass, field
@@ -32,8 +32,8 @@ class Change(Enum):
 class Track:
     """What is remembered of one host, while it is suspected or attacked."""
 
-    over_since: dict[int, int] = field(default_factory=dict)
-    """Measure -> since when it is above its limit without a pause, ns."""
+    over_since: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Measure and window -> since when it is above its limit there without a pause, ns."""
     opened: int | None = None
     """When the attack was found, ns; None: only suspected."""
     first_over: int = 0
@@ -54,14 +54,25 @@ class Detector:
 
     def __init__(self, settings: Detecting) -> None:
         self._settings = settings
-        self._hold = int(settings.hold_seconds * 0.9e9)
+        # As long as the window, so that two of them share no packet; at its end, ticks may come a little early.
+        seconds = (settings.hold_seconds, settings.middle_seconds, settings.long_seconds, 3 * settings.long_seconds)
+        self._holds = tuple(int(one * 0.9e9) if settings.hold_seconds else 0 for one in seconds)
         self._past: dict[object, tuple[int, int]] = {}
         self.tracks: dict[int, Track] = {}
 
-    def step(self, row: int, host: object, severity: list[float], fast: list[float], now: int) -> Change:
-        """Takes one reading of a host; `severity` and `fast` are rates over limits, by measure."""
+    def step(
+        self, row: int, host: object, severity: list[float], fast: list[float], crossed: list[int], now: int
+    ) -> Change:
+        """Takes one reading of a host; `severity` and `fast` are rates over limits, `crossed` says in which windows
+        one is crossed, all by measure (`window.Readings`)."""
         track = self.tracks.get(row)
-        over = [measure for measure, value in enumerate(severity) if value >= 1]
+        over = [
+            (measure, window)
+            for measure, bits in enumerate(crossed)
+            if bits
+            for window in range(len(self._holds))
+            if bits >> window & 1
+        ]
         at_once = [measure for measure, value in enumerate(fast) if value >= self._settings.fast_factor]
         if track is None:
             if not over and not at_once:
@@ -70,10 +81,10 @@ class Detector:
             first_time = True
         else:
             first_time = False
-        track.over_since = {measure: track.over_since.get(measure, now) for measure in over}
+        track.over_since = {where: track.over_since.get(where, now) for where in over}
         if track.opened is not None:
             return self._attacked(row, host, track, severity, now)
-        held = [measure for measure, since in track.over_since.items() if now - since >= self._hold]
+        held = self._held(track, now)
         if (held or at_once) and now >= track.not_before:
             return self._open(track, held + at_once, severity, fast, now)
         if not over and not at_once:
@@ -81,17 +92,22 @@ class Detector:
             return Change.CLEARED
         return Change.SUSPECTED if first_time else Change.NOTHING
 
+    def _held(self, track: Track, now: int) -> list[int]:
+        """The measures that were crossed for long enough."""
+        return [measure for (measure, window), since in track.over_since.items() if now - since >= self._holds[window]]
+
     def _open(self, track: Track, measures: list[int], severity: list[float], fast: list[float], now: int) -> Change:
         values = {measure: max(severity[measure], fast[measure]) for measure in measures}
         track.worst = max(values, key=lambda measure: values[measure])
-        track.severity = values[track.worst]
+        # A longer window may have told it.
+        track.severity = max(1.0, values[track.worst])
         track.opened, track.last_hot = now, now
         track.crossed = set(measures)
         track.next_update = now + int(self._settings.update_seconds * 1e9)
         return Change.STARTED
 
     def _attacked(self, row: int, host: object, track: Track, severity: list[float], now: int) -> Change:
-        track.crossed |= {measure for measure, since in track.over_since.items() if now - since >= self._hold}
+        track.crossed |= set(self._held(track, now))
         track.severity = max(severity[measure] for measure in track.crossed)
         if track.severity >= self._settings.closing_factor:
             track.last_hot = now

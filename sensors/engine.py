@@ -89,6 +89,7 @@ class Engine:
             long_only=judging,
             most=OFFLINE_SLOTS if judging else LIVE_SLOTS,
             floors=self.learned.floors() if self.learned else None,
+            sampled=settings.sampled,
         )
         self._detector = Detector(settings)
         self._covering = Covering(self.tables)
@@ -182,13 +183,14 @@ class Engine:
 
     def _step_hosts(self, readings: Readings, now: int) -> None:
         follow = self._following(readings, now)
-        loud = (readings.severity >= 1).any(axis=1) | (readings.fast >= 1).any(axis=1)
+        loud = readings.crossed.any(axis=1) | (readings.fast >= 1).any(axis=1)
         known = np.isin(readings.rows, tuple(self._detector.tracks))
         for number in np.flatnonzero((loud | known) & (readings.lines == 0)).tolist():
             row = int(readings.rows[number])
             host = (int(self.tables.rows[row, tables.KEY_HIGH]), int(self.tables.rows[row, tables.KEY_LOW]))
             severity, fast = readings.severity[number].tolist(), readings.fast[number].tolist()
-            follow(self._detector.step(row, host, severity, fast, now), row, number)
+            crossed = readings.crossed[number].tolist()
+            follow(self._detector.step(row, host, severity, fast, crossed, now), row, number)
 
     def _following(self, readings: Readings, now: int) -> Callable[[Change, int, int], None]:
         return lambda change, row, number: self._follow(change, row, number, readings, now)

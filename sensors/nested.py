@@ -15,7 +15,7 @@ from sensors.covering import Covering
 from sensors.detect import Change, Detector
 from sensors.limits import FLOATS
 from sensors.tables import LINE, WHOLE_ZONE, Tables
-from sensors.window import Readings, Windows
+from sensors.window import BITS, SHORT, Readings, Windows
 
 Follow = Callable[[Change, int, int], None]
 """Takes what happened to a row, and the number of its reading."""
@@ -27,8 +27,8 @@ PATIENCE_NS = 1_000_000_000
 class _Left:
     """Readings of prefixes with what is reported inside taken away."""
 
-    rates: tuple[FLOATS, FLOATS, FLOATS]
     severity: FLOATS
+    crossed: BITS
 
 
 class Nested:
@@ -45,7 +45,7 @@ class Nested:
         # Narrow before wide: lines of one family ascend with width, and zones are last.
         order = order[np.argsort(readings.lines[order], kind="stable")]
         left = self._left(readings, order, windows)
-        interesting = np.flatnonzero(left.severity.max(axis=1) >= 1).tolist()
+        interesting = np.flatnonzero((left.severity >= 1).any(axis=1) | left.crossed.any(axis=1)).tolist()
         numbers = {int(readings.rows[at]): place for place, at in enumerate(order)}
         begun: set[int] = set()
         for place in range(len(order) - 1, -1, -1):
@@ -58,7 +58,8 @@ class Nested:
                 self._detector.forget(row)
                 continue
             severity = left.severity[place].tolist()
-            change = self._detector.step(row, self._name(row), severity, [0.0] * len(severity), now)
+            crossed = left.crossed[place].tolist()
+            change = self._detector.step(row, self._name(row), severity, [0.0] * len(severity), crossed, now)
             if change is Change.STARTED:
                 begun.add(row)
                 found = self._explained(row, int(readings.zones[number]), windows, zones, now)
@@ -94,12 +95,15 @@ class Nested:
             if row in tracks and tracks[row].opened is not None:
                 for above in self._covering.above(row):
                     if (wider := places.get(above)) is not None:
+                        # A part is counted since its prefix is divided: longer windows may know too little of it.
+                        now = rates[SHORT][place].copy()
                         for window in rates:
-                            window[wider] -= window[place]
+                            window[wider] -= np.maximum(window[place], now)
         for window in rates:
             np.maximum(window, 0, out=window)
         three = (rates[0], rates[1], rates[2])
-        return _Left(three, windows.judge(three, readings.limits[order], readings.short_seconds)[0])
+        judged = windows.judge(three, readings.limits[order], readings.learned[order], readings.short_seconds)
+        return _Left(judged.severity, judged.crossed)
 
     def _explained(self, row: int, zone: int, windows: Windows, zones: Sequence[Zone], now: int) -> int | None:
         """The row of the narrowest target that explains an attack; its track is moved there. None: there is none that

@@ -92,6 +92,7 @@ class Sampling:
             long_seconds=long,
             hold_seconds=max(plain.hold_seconds, short),
             minimum_packets=self.least_packets,
+            sampled=self.one_of,
         )
 
     @staticmethod

@@ -20,8 +20,27 @@ __all__ = ["LONG", "MIDDLE", "SHORT", "Measures", "Readings", "Windows"]
 
 SHORT, MIDDLE, LONG = 0, 1, 2
 """The windows of a reading, shortest first."""
+PLAIN = 3
+"""Beside the windows, a bit of `Readings.crossed`: above the limit in the long window, be it by chance."""
+DEVIATIONS = 3.0
+"""By so many standard deviations of a Poisson count must a window exceed its limit: at 80 packets by a third, at 8,000
+by a thirtieth."""
+LARGEST_BITS = 12_000
+"""Of a packet: so few packets may a window hold that holds so many bits."""
 COOL_WINDOWS = 1.5
 """How many long windows a target must stay cool to be watched no more."""
+
+
+BITS = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What rates are to limits, as in `Readings`."""
+
+    severity: FLOATS
+    fast: FLOATS
+    crossed: BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +57,15 @@ class Readings:
     long_seconds: float
     """How long the long window really is."""
     limits: FLOATS
-    """Target by measure."""
+    """Target by measure: of the zones."""
+    learned: FLOATS
+    """Target by measure: learned limits, judged in the long window only, so that a burst is none of their business."""
     severity: FLOATS
     """Target by measure: rate over limit, each in the shortest window that is long enough for the limit."""
     fast: FLOATS
     """The same in the short window, and 0 where too few packets say so."""
+    crossed: BITS
+    """Target by measure: a bit for each window in which a limit is crossed by more than chance, and `PLAIN`."""
     reborn: ROWS
     """Rows that belong to another target than last time."""
 
@@ -59,15 +82,17 @@ class Windows:
         long_only: bool = False,
         floors: FLOATS | None = None,
         most: int = 8_192,
+        sampled: int = 1,
     ) -> None:
         """`seconds`: nominal lengths, shortest first; `minimum`: packets that a window must hold at the limit;
         `long_only`: judge every limit in the long window; `floors`: for each measure a rate from which on
-        targets must come out whatever their limits are; `most`: how many targets are watched at a time."""
+        targets must come out whatever their limits are; `most`: how many targets are watched at a time; `sampled`:
+        how many packets each one seen stands for."""
         self._tables, self._minimum = tables, minimum
         self._lengths = tuple(int(length * 1e9) for length in seconds)
         self._coarse_ns = max(1, self._lengths[MIDDLE] // 2)
         self.watch = Watch(tables, most)
-        self._seconds, self._long_only, self._floors = seconds, long_only, floors
+        self._seconds, self._long_only, self._floors, self._sampled = seconds, long_only, floors, sampled
         self.measure(measures)
 
     def measure(self, measures: Measures) -> None:
@@ -76,6 +101,7 @@ class Windows:
         screen = measures.screen(self._seconds[SHORT] / 2, self._floors).reshape(-1)
         self._tables.state[SCREEN_AT : SCREEN_AT + (MOST_ZONES + 1) * LINES * SCREEN_WORDS] = screen
         in_bits = measures.sums[list(BYTE_COLUMNS)].any(axis=0)
+        self._units = np.where(in_bits, LARGEST_BITS, 1.0) * self._sampled
         limits = measures.lines.min(axis=(0, 1))
         if self._floors is not None:
             limits = np.minimum(limits, self._floors)
@@ -171,9 +197,10 @@ class Windows:
         zones, lines = self._tables.rows[rows, ZONE], self._tables.rows[rows, LINE]
         rates = tuple(delta / seconds for delta, seconds in zip(deltas, elapsed, strict=True))
         limits = self._measures.lines[zones, lines]
-        if learned is not None and len(rows):
-            limits = np.minimum(limits, learned(rows))
-        severity, fast = self.judge((rates[SHORT], rates[MIDDLE], rates[LONG]), limits, elapsed[SHORT])
+        further = learned(rows) if learned is not None and len(rows) else np.full(limits.shape, np.inf)
+        # Until there was a long window, what is learned is judged as if nothing had come before.
+        further *= max(1.0, self._seconds[LONG] / elapsed[LONG])
+        judged = self.judge((rates[SHORT], rates[MIDDLE], rates[LONG]), limits, further, elapsed[SHORT])
         return Readings(
             short_seconds=elapsed[SHORT],
             rows=rows,
@@ -182,19 +209,32 @@ class Windows:
             rates=(rates[SHORT], rates[MIDDLE], rates[LONG]),
             long_seconds=elapsed[LONG],
             limits=limits,
-            severity=severity,
-            fast=fast,
+            learned=further,
+            severity=judged.severity,
+            fast=judged.fast,
+            crossed=judged.crossed,
             reborn=reborn,
         )
 
     def judge(
-        self, rates: tuple[FLOATS, FLOATS, FLOATS], limits: FLOATS, short_seconds: float
-    ) -> tuple[FLOATS, FLOATS]:
-        """Severity and fast severity, as in `Readings`, of rates against limits."""
-        severities = [rate @ self._measures.sums / limits for rate in rates]
+        self, rates: tuple[FLOATS, FLOATS, FLOATS], limits: FLOATS, learned: FLOATS, short_seconds: float
+    ) -> Judgement:
+        """What rates are to the zones' limits and to learned ones."""
+        measured = [rate @ self._measures.sums for rate in rates]
+        chosen = self.choose(limits)
+        usual = measured[LONG] / learned
+        severity = np.maximum(np.choose(chosen, measured) / limits, usual)
         packets = (rates[SHORT][:, Column.PACKETS] + rates[SHORT][:, Column.OUTGOING]) * short_seconds
         enough = (packets >= self._minimum - 0.5)[:, None]
-        return np.choose(self.choose(limits), severities), np.where(enough, severities[SHORT], 0.0)
+        fast = np.where(enough, measured[SHORT] / limits, 0.0)
+        if self._long_only:
+            # Who looks closer judges chance too.
+            return Judgement(severity, fast, (severity >= 1).astype(np.uint8))
+        bits = (usual >= 1) << LONG | (measured[LONG] >= limits) << PLAIN
+        for window, gained in enumerate(measured):
+            sure = limits + DEVIATIONS * np.sqrt(limits * self._units / self._seconds[window])
+            bits |= ((gained >= sure) & (chosen <= window)) << window
+        return Judgement(severity, fast, bits.astype(np.uint8))
 
     def _keep(self, now: int, counts: COUNTS) -> None:
         watch = self.watch

@@ -1,16 +1,19 @@
 """What an attacker would try on the counting itself: time, lengths, answers, quotes, pulses, forged destinations."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from bench.pulses import played
 from rules.traffic import Detection, State
-from rules.zone import Metric, Zone
+from rules.zone import Metric, Mode, Zone
 from sensors import walk
 from sensors.attack import Attack
+from sensors.baseline_limits import Learning
 from sensors.engine import Engine
 from sensors.headers import HEADER, MAPPED, Total
 from sensors.settings import Detecting, Memory
@@ -18,16 +21,25 @@ from sensors.tables import ANY, WATCH, key
 
 MILLISECOND = 1_000_000
 ZONE = Zone("z", (ip_network("10.0.0.0/8"),), limits=((Metric.PACKETS, 5_000), (Metric.SYN_PACKETS, 1_000)))
+BEGIN = datetime(2026, 3, 2, 12, tzinfo=UTC)
 VICTIM = key(ip_network("10.1.2.3/32"))[1]
 
 
 class Stage:
     """An engine on simulated time."""
 
-    def __init__(self, *zones: Zone, detecting: Detecting | None = None, hosts: int = 4096) -> None:
+    def __init__(
+        self,
+        *zones: Zone,
+        detecting: Detecting | None = None,
+        hosts: int = 4096,
+        learning: Learning | None = None,
+    ) -> None:
         self.said: list[Detection] = []
         memory = Memory(hosts, 8192, 256)
-        self.engine = Engine(zones or (ZONE,), self._emit, detecting=detecting or Detecting(), memory=memory)
+        self.engine = Engine(
+            zones or (ZONE,), self._emit, detecting=detecting or Detecting(), memory=memory, learning=learning
+        )
         self.now = 0
         self.engine.start(0)
 
@@ -39,7 +51,7 @@ class Stage:
 
     def tick(self, after_ns: int = 40 * MILLISECOND) -> None:
         self.now += after_ns
-        self.engine.tick(self.now, datetime.now(UTC))
+        self.engine.tick(self.now, BEGIN + timedelta(microseconds=self.now // 1000))
 
     def flood(self, seconds: float, rate: float, **fields: object) -> None:
         """A steady flood on the victim; `rate` packets a second."""
@@ -63,8 +75,9 @@ def syns(count: int, now: int, **fields: object) -> ANY:
     return out
 
 
-def test_a_train_of_pulses_is_one_attack() -> None:
-    stage = Stage()
+def test_a_train_of_pulses_is_one_attack_and_routers_hear_of_it_once() -> None:
+    zone = replace(ZONE, mode=Mode.AUTO)
+    stage = Stage(zone)
     for _ in range(4):
         stage.flood(5, 10_000)
         # More than is remembered: in the pauses nothing is left of the attack.
@@ -74,6 +87,8 @@ def test_a_train_of_pulses_is_one_attack() -> None:
     assert len(proposed) == 1, proposed
     stage.flood(10, 0)
     assert stage.states() == [State.STARTED, State.OVER]
+    life = played(stage.said, zone, stage.said[-1].seen + timedelta(seconds=1_500))
+    assert (life.announced.total(), life.withdrawn.total(), life.standing) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("stamps", ["same", "backward", "random"])
@@ -124,7 +139,7 @@ def test_rates_are_over_elapsed_time_when_ticks_come_late() -> None:
 def test_a_step_that_stays_stays_an_attack() -> None:
     stage = Stage()
     stage.flood(5, 500)
-    stage.flood(300, 2_000)
+    stage.flood(60, 2_000)
     assert stage.states() == [State.STARTED]
     assert stage.said[-1].severity == pytest.approx(2, rel=0.1)
 
@@ -202,3 +217,27 @@ def test_a_download_over_quic_is_no_amplification_and_a_reflection_over_it_is_na
     stage.flood(1, 100_000, destination_port=80, **quic)
     assert [str(detection.vector) for detection in stage.said][:1] == ["udp_amp:quic"]
     assert stage.said[0].metric == "udp_packets"
+
+
+def test_a_learned_limit_stands_below_the_zones_own_and_is_not_crossed_by_a_burst() -> None:
+    learning = Learning(
+        factor=3, judged_after_seconds=10, grown_after_seconds=10, floors=((Metric.ACK_PACKETS, 1_000),)
+    )
+    stage = Stage(Zone("z", ZONE.prefixes, limits=((Metric.ACK_PACKETS, 50_000),)), learning=learning)
+    stage.flood(50, 300, tcp_flags=0x10)
+    for _ in range(3):
+        stage.flood(0.2, 3_500, tcp_flags=0x10)
+        stage.flood(2, 300, tcp_flags=0x10)
+    assert not stage.said
+    begun = stage.now
+    stage.flood(3, 3_500, tcp_flags=0x10)
+    first = stage.said[0]
+    assert (first.state, first.metric) == (State.STARTED, "ack_packets")
+    assert first.severity > 1
+    assert (first.seen - BEGIN).total_seconds() - begun / 1e9 < 2.5
+
+
+def test_a_limit_crossed_by_little_is_found_in_the_end() -> None:
+    stage = Stage(Zone("z", ZONE.prefixes, limits=((Metric.SYN_PACKETS, 100),)))
+    stage.flood(8, 110)
+    assert stage.states() == [State.STARTED]
