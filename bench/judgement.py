@@ -41,14 +41,23 @@ class Outcome:
     named: str
     """The dominant vector that was told, empty when not found."""
     is_right: bool
-    rules: int = 0
-    """Dropping and limiting ones together."""
+    drops: int = 0
+    """Rules that drop."""
+    limits: int = 0
+    """Rules that only limit."""
     coverage: float = 0.0
     """Share of the attack that some dropping rule hits: the lesser of packets and bytes."""
     collateral: float = 0.0
     """Share of the victim's normal traffic that some dropping rule hits: the greater of packets and bytes."""
     limited: float = 0.0
     """Share of the attack that some rule hits, dropping or limiting."""
+    slowed: float = 0.0
+    """Share of the victim's normal traffic that some limiting rule hits: the greater of packets and bytes."""
+
+    @property
+    def rules(self) -> int:
+        """Dropping and limiting ones together."""
+        return self.drops + self.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +102,9 @@ def _outcome(scenario: Scenario, victim: Network, claims: Sequence[Claim], is_wh
     attack = attack[inside(attack, victim)]
     named = claim.vectors[0]
     return Outcome(
-        victim, True, named, named in accepted, len(claim.rules) + len(claim.limits),
+        victim, True, named, named in accepted, len(claim.rules), len(claim.limits),
         min(_shares(claim.rules, attack)), max(_shares(claim.rules, scenario.benign(victim))),
-        min(_shares((*claim.rules, *claim.limits), attack)),
+        min(_shares((*claim.rules, *claim.limits), attack)), max(_shares(claim.limits, scenario.benign(victim))),
     )  # fmt: skip
 
 

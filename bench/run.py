@@ -40,10 +40,13 @@ def packet_cost() -> Iterator[Result]:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
+    "offline_peers": _of("offline_peers"),
     "packet_cost": packet_cost,
     "detection_latency": _of("detection_latency"),
     "time_to_detect": _of("time_to_detect"),
     "accuracy": _of("accuracy"),
+    "full_sensor": _of("full_sensor"),
+    "bounded_memory": _of("bounded_memory"),
     "tick_cost": _of("tick_cost"),
     "false_alarms": _of("false_alarms"),
     "rule_latency": _of("rule_latency"),

@@ -1,7 +1,7 @@
 """Labelled packets as columns: what a scenario is made of, and what its judge reads. Pure but for the file.
 
 A row says everything that a header says, and which stream of the scenario it belongs to. `capture` turns rows into
-frames as a sensor with a snap length of `SNAP` would see them; transport checksums are left at zero.
+frames as a sensor with a snap length of `SNAP` would see them: behind what a payload begins with come zeros.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.frames import Addresses, Frames, Numbers, hosts, write_ip, write_pcap
-from lab.headers import ICMP, TCP, UDP, at
+from lab.frames import Addresses, Frames, Numbers, hosts, pseudo_sum, write_ip, write_pcap
+from lab.headers import ICMP, SYN, TCP, UDP, Records, at, folded, words
 from rules.match import Family, Network
 
 PACKET = np.dtype(
@@ -129,31 +129,48 @@ def _block(
     write_ip(block, lengths, family, protocol, sources, destinations, identifications, rows["ttl"], offsets)
     later = rows["fragment"] & OFFSET != 0
     bodies = table[rows["content"]]
-    head = _transport(block, rows, start, protocol)
+    header, head = _transport(block, rows, start, protocol)
     room = min(SNAP - start - head, _CONTENT)
     block[:, start + head : start + head + room] = bodies[:, :room]
+    block[np.arange(SNAP) >= lengths[:, None]] = 0
+    if header is not None:
+        _write_checksum(block, header, start, family, protocol, lengths - start)
     if later.any():
         block[later, start : start + _CONTENT] = bodies[later]
         block[later, start + _CONTENT :] = 0
     return block
 
 
-def _transport(block: NDArray[np.uint8], rows: Packets, start: int, protocol: int) -> int:
-    """Writes the header behind IP's; how long it is."""
+def _write_checksum(
+    block: NDArray[np.uint8], header: Records, start: int, family: Family, protocol: int, payloads: Numbers
+) -> None:
+    """Over what the block holds: all else is zeros, and adds nothing. Of a fragmented datagram nobody can check it."""
+    total = words(block, start, SNAP)
+    if protocol != _ICMP:
+        total = total + pseudo_sum(block, family, protocol, payloads)
+    checksum = folded(total)
+    # RFC 768: a sum of zero is sent as all ones, since zero says that there is none.
+    header["checksum"] = np.where(checksum == 0, 0xFFFF, checksum) if protocol == _UDP else checksum
+
+
+def _transport(block: NDArray[np.uint8], rows: Packets, start: int, protocol: int) -> tuple[Records | None, int]:
+    """Writes the header behind IP's without its checksum; gives it, and how long it is."""
     payload = rows["length"].astype(np.int64) + 14 - start
     if protocol == _TCP:
         header = at(block, start, TCP)
         header["source_port"], header["destination_port"] = rows["source_port"], rows["destination_port"]
         header["sequence"] = rows["datagram"].astype(np.uint32) * np.uint32(65521) + np.uint32(1)
-        header["offset"], header["flags"], header["window"] = 5 << 4, rows["flags"], 64240
-        return TCP.itemsize
+        # What a SYN is longer by is options: nobody sends data with it.
+        options = np.where((rows["flags"] & SYN != 0) & (rows["content"] == 0), np.clip(payload - 20, 0, 40) // 4, 0)
+        header["offset"], header["flags"], header["window"] = 5 + options << 4, rows["flags"], 64240
+        return header, TCP.itemsize
     if protocol == _UDP:
         header = at(block, start, UDP)
         header["source_port"], header["destination_port"] = rows["source_port"], rows["destination_port"]
         header["length"] = np.where(rows["fragment"] == 0, payload, 4000)
-        return UDP.itemsize
+        return header, UDP.itemsize
     if protocol in (_ICMP, _ICMPV6):
         header = at(block, start, ICMP)
         header["type"], header["code"], header["sequence"] = rows["icmp_type"], rows["icmp_code"], rows["datagram"]
-        return ICMP.itemsize
-    return 0
+        return header, ICMP.itemsize
+    return None, 0

@@ -1,6 +1,6 @@
 """Normal traffic that is hard to tell from attacks: what networks carry all day, in both directions, as rows. Pure.
 
-Outside addresses are those of `lab.benign.CLIENTS`.
+Outside addresses lie in the same networks as those of attackers.
 """
 
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.benign import CLIENTS
 from lab.headers import SYN
 from lab.packets import Packets, blank, drawn, merged
 from lab.scenario_flows import TCP, UDP, Ends, Talk, conversations
+from lab.scenario_order import outside
 from rules.match import Family, Network
 
 _TLS = bytes.fromhex("160301020001000001fc0303")
@@ -100,15 +100,15 @@ def served(
     lasting = talk.seconds if talk.steady else 0.0
     # Only whole flights of long conversations lie in a short span.
     flows = max(1, round(rate / inward * (end - begin + lasting) / talk.packets / (3 if talk.split else 1)))
-    outside = _others(service.peers, host, flows, random)
+    others = _others(service.peers, host, flows, random)
     own, ttls = drawn(host, flows, random), random.integers(44, 122, flows)
     inner = np.full(flows, 63)
-    ends = Ends(own, outside, inner, ttls) if service.is_ours else Ends(outside, own, ttls, inner)
+    ends = Ends(own, others, inner, ttls) if service.is_ours else Ends(others, own, ttls, inner)
     return conversations(talk, ends, begin, end, random)
 
 
 def _others(peers: int, host: Network, flows: int, random: np.random.Generator) -> NDArray[np.uint64]:
-    pool = drawn(CLIENTS[Family.of(host)], peers or flows, random)
+    pool = outside(Family.of(host), peers or flows, random)
     return pool[random.integers(0, peers, flows)] if peers else pool
 
 
@@ -124,7 +124,7 @@ def scan(network: Network, rate: float, span: tuple[float, float], random: np.ra
     """One address that tries ports all over a prefix, as happens at any time."""
     rows = blank(max(1, int(rate * (span[1] - span[0]))))
     rows["time"] = np.sort(random.uniform(span[0] * 1e9, span[1] * 1e9, len(rows))).astype(np.int64)
-    rows["source"] = drawn(CLIENTS[Family.of(network)], 1, random)
+    rows["source"] = outside(Family.of(network), 1, random)
     rows["destination"] = drawn(network, len(rows), random)
     rows["protocol"], rows["flags"], rows["length"] = TCP, SYN, 40 if network.version == 4 else 60
     rows["source_port"] = 51_234

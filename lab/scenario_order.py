@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.frames import Numbers
-from lab.packets import Packets, blank, drawn
+from lab.packets import MAPPED, Packets, blank, drawn
 from lab.traffic import ANYWHERE
 from rules.match import Family, Network
 
@@ -24,6 +24,29 @@ class Spread(Enum):
     """Some thousand real machines, each with its own distance and sending rate."""
     SPOOFED = "spoofed"
     """Another one for each packet, though all come the same way."""
+
+
+_NETWORKS = 60
+_AT_HOME = 0.6
+
+
+def outside(family: Family, count: int, random: np.random.Generator) -> NDArray[np.uint64]:
+    """Addresses of real machines, be they visitors or bots: most in the networks of a few large access providers, the
+    same ones in all scenarios, so that a prefix alone tells nobody apart."""
+    out = drawn(ANYWHERE[family], count, random)
+    shares = 1 / np.arange(1, _NETWORKS + 1)
+    chosen = random.choice(_NETWORKS, count, p=shares / shares.sum())
+    # Providers lie at even distances in what is routed: a /16 each, or a /32.
+    home = random.random(count) < _AT_HOME
+    if family is Family.IPV4:
+        base = int(ANYWHERE[family].network_address) + (1 << 29) // _NETWORKS * chosen & ~0xFFFF
+        low = base.astype(np.uint64) | out[:, 1] & np.uint64(0xFFFF)
+        out[home, 1] = (np.uint64(MAPPED) | low)[home]
+    else:
+        base = (int(ANYWHERE[family].network_address) >> 96) + (1 << 20) // _NETWORKS * chosen
+        high = base.astype(np.uint64) << np.uint64(32) | out[:, 0] & np.uint64(0xFFFFFFFF)
+        out[home, 0] = high[home]
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +112,7 @@ class Order:
             # One machine behind it all sends them: its hop limit, or one drawn for each packet.
             ttls = self.each(30, 250) if self.chance(0.3) else np.full(self.count, self.pick(49, 54, 117, 243))
             return drawn(ANYWHERE[self.family], self.count, self.random), ttls
-        known = drawn(ANYWHERE[self.family], pool, self.random)
+        known = outside(self.family, pool, self.random)
         # Machines differ in what they can send.
         shares = self.random.pareto(1.5, pool) + 0.2
         chosen = self.random.choice(pool, self.count, p=shares / shares.sum())

@@ -10,8 +10,7 @@ import numpy as np
 
 from lab.packets import Packets, drawn
 from lab.scenario_flows import TCP, Ends, Talk, conversations
-from lab.scenario_order import Order
-from lab.traffic import ANYWHERE
+from lab.scenario_order import Order, outside
 
 _TLS = bytes.fromhex("1603010200010001fc0303")
 _REQUESTS = (b"GET /?q=8213 HTTP/1.1\r\nHost: shop.exa", b"POST /login HTTP/1.1\r\nHost: shop.exam",
@@ -24,7 +23,7 @@ def _from_bots(order: Order, talk: Talk, bots: int) -> Packets:
     wanted = order.count / talk.asking
     # Of long conversations a part lies beyond the end.
     flows = max(50, int(1.1 * wanted / talk.packets))
-    pool = drawn(ANYWHERE[order.family], bots, order.random)
+    pool = outside(order.family, bots, order.random)
     ttls = order.random.integers(44, 122, bots)
     chosen = order.random.integers(0, bots, flows)
     servers = drawn(order.target, flows, order.random)

@@ -55,6 +55,8 @@ class Scenario:
     """In the order of time; both directions."""
     waves: tuple[Wave, ...]
     """Empty: nothing but normal traffic."""
+    scale: float = 1.0
+    """Of all rates; limits must be as much smaller."""
 
     @property
     def victims(self) -> tuple[Network, ...]:
@@ -162,45 +164,45 @@ NORMAL = "normal"
 """The name of scenarios without an attack."""
 
 
-def scenario(name: str, seed: int) -> Scenario:
-    """One of `PLANS`, or `NORMAL`; the same arguments give the same packets."""
+def scenario(name: str, seed: int, scale: float = 1.0) -> Scenario:
+    """One of `PLANS`, or `NORMAL`, all rates multiplied by `scale`; the same arguments give the same packets."""
     random = np.random.default_rng([seed, *name.encode()])
     version = family_of(seed)
     hits = (PLANS[name] if name != NORMAL else _nothing)(random, version)
     end = max([hit.end for hit in hits], default=END) + 0.3
-    parts = [_background(hits, (0.0, end), version, random)]
+    parts = [_background(hits, (0.0, end), version, random, scale)]
     waves = []
     for label, hit in enumerate(hits):
-        drawn = _stream(hit, label, random)
+        drawn = _stream(hit, label, random, scale)
         parts += drawn
         named = hit.family if hit.family != "icmp_flood" or version is Family.IPV4 else "icmpv6_flood"
         waves.append(Wave(label, hit.victim, named, hit.begin, hit.end))
-    return Scenario(name, seed, merged(parts), tuple(waves))
+    return Scenario(name, seed, merged(parts), tuple(waves), scale)
 
 
 def _background(
-    hits: list[Hit], span: tuple[float, float], version: Family, random: np.random.Generator
-) -> Packets:  # fmt: skip
+    hits: list[Hit], span: tuple[float, float], version: Family, random: np.random.Generator, scale: float
+) -> Packets:
     """Normal traffic of the victims and others, one of them busy with something that looks like an attack, a scan."""
     hosts = [hit.victim for hit in hits if hit.victim.prefixlen == hit.victim.max_prefixlen]
     others = [one for one in (host(random, version) for _ in range(6)) if one not in hosts]
-    parts = [normal(one, float(random.uniform(300, 1_500)), span, random) for one in dict.fromkeys(hosts)]
-    parts += [normal(one, float(random.uniform(50, 600)), span, random) for one in others[1:]]
+    parts = [normal(one, scale * random.uniform(300, 1_500), span, random) for one in dict.fromkeys(hosts)]
+    parts += [normal(one, scale * random.uniform(50, 600), span, random) for one in others[1:]]
     name = str(random.choice(sorted(SERVICES)))
-    parts.append(served(SERVICES[name], others[0], SERVICES[name].heavy, span, random))
-    parts.append(scan(ZONE[version is Family.IPV6], 300, span, random))
+    parts.append(served(SERVICES[name], others[0], scale * SERVICES[name].heavy, span, random))
+    parts.append(scan(ZONE[version is Family.IPV6], scale * 300, span, random))
     for hit in hits:
         if hit.shape is SHAPES["in a peak"]:
             # The victim's visitors come in crowds before the attack does.
-            parts.append(served(SERVICES["web"], hit.victim, 12_000, (1.0, span[1]), random))
+            parts.append(served(SERVICES["web"], hit.victim, scale * 12_000, (1.0, span[1]), random))
     return merged(parts)
 
 
-def _stream(hit: Hit, label: int, random: np.random.Generator) -> list[Packets]:
+def _stream(hit: Hit, label: int, random: np.random.Generator, scale: float) -> list[Packets]:
     kind, _, service = hit.family.partition(":")
     factor = hit.factor or float(random.uniform(1.4, 2.4))
     # Packets from ports with ordinary traffic in bulk count as UDP, and as nothing more.
-    rate = LIMITS.get("udp_flood" if service in CONVERSATIONS else kind, PACKETS_LIMIT) * factor
+    rate = LIMITS.get("udp_flood" if service in CONVERSATIONS else kind, PACKETS_LIMIT) * factor * scale
     times = hit.shape(rate / _towards(kind), hit.begin, hit.end, random)
     spread = list(Spread)[int(random.choice(4, p=(0.08, 0.12, 0.35, 0.45)))]
     order = Order(hit.victim, times, random, spread, label, hit.hosts)

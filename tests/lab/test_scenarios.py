@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.benign import CLIENTS
-from lab.packets import MAPPED, MORE_FRAGMENTS, OFFSET, PACKET, Packets, frames, inside, merged
+from lab.packets import MAPPED, MORE_FRAGMENTS, OFFSET, PACKET, SNAP, Packets, frames, inside, merged
 from lab.scenario_floods import MAKERS, amplified, backscatter
 from lab.scenario_normal import SERVICES, normal, served
-from lab.scenario_order import Order, Spread, even
+from lab.scenario_order import Order, Spread, even, outside
 from lab.scenario_sessions import MAKERS as SESSIONS
 from lab.scenario_shapes import SHAPES
-from lab.scenarios import NORMAL, PLANS, scenario
+from lab.scenarios import NORMAL, PLANS, family_of, scenario
 from rules.match import Family, Network
 from rules.traffic import AMPLIFICATION_SERVICES, Vector
 
@@ -66,6 +65,23 @@ def check(rows: Packets) -> None:
             assert struct.unpack_from(">HH", raw, start) == (row["source_port"], row["destination_port"])
         if protocol == 6 and not row["fragment"] & OFFSET:
             assert raw[start + 13] == row["flags"]
+            data = row["length"] + 14 - start - (raw[start + 12] >> 4) * 4
+            assert data >= 0 and (data == 0 or not row["flags"] & 2 or row["content"])
+        if protocol in (1, 6, 17, 58) and not row["fragment"]:
+            assert transport_sum(raw, start, protocol, kind == 0x0800, int(row["length"]) + 14) == 0xFFFF
+
+
+def transport_sum(raw: bytes, start: int, protocol: int, is_ipv4: bool, end: int) -> int:
+    """RFC 1071 over pseudo-header, header and data: 0xFFFF where the checksum is right."""
+    summed = (raw[start:SNAP] + bytes(2 * SNAP))[: min(end, SNAP) - start]
+    if protocol != 1:
+        summed += bytes(len(summed) % 2) + (raw[26:34] if is_ipv4 else raw[22:54])
+        summed += struct.pack(">HH", end - start, protocol)
+    summed += bytes(len(summed) % 2)
+    total: int = sum(struct.unpack(f">{len(summed) // 2}H", summed))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 @given(st.sampled_from(sorted(MAKERS | SESSIONS)), targets, seeds, spreads)
@@ -74,7 +90,7 @@ def test_frames_of_every_flood_say_what_their_rows_say(kind: str, target: Networ
     check(rows[:150])
     towards = rows[rows["label"] == 0]
     assert len(towards) and inside(towards, target).all()
-    assert not inside(towards, CLIENTS[Family.of(target)], "source").any()
+    assert not inside(towards, target, "source").any()
 
 
 @given(st.sampled_from(sorted(AMPLIFICATION_SERVICES.items())), targets, seeds)
@@ -101,7 +117,20 @@ def test_normal_traffic_goes_both_ways_between_a_host_and_its_peers(name: str, h
     assert (rows["time"] >= 0).all() and (rows["time"] < 3.1e9).all()
     to, by = inside(rows, host), inside(rows, host, "source")
     assert (to ^ by).all()
-    assert inside(rows[to], CLIENTS[Family.of(host)], "source").all()
+
+
+@pytest.mark.parametrize("family", Family)
+def test_visitors_and_bots_share_networks(family: Family) -> None:
+    def networks(seed: int) -> set[bytes]:
+        found = outside(family, 3000, np.random.default_rng(seed))
+        return {in_words(one).rpartition(":" if family is Family.IPV6 else ".")[0].encode()[:7] for one in found}
+
+    visitors, bots = networks(1), networks(2)
+    assert len(visitors & bots) > 0.2 * len(bots)
+
+
+def test_seeds_give_both_families_in_turns() -> None:
+    assert {family_of(seed) for seed in (100, 101)} == set(Family)
 
 
 def test_an_everyday_mix_has_about_the_rate_that_was_asked_for() -> None:
