@@ -17,7 +17,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from lab.appliance import Appliance, CommandFailed, appliance, monotonic_of
+from lab.appliance import Appliance, CommandFailed, appliance, compile_kernel, monotonic_of
 from lab.loss import LIMIT, Bucket, Loss, loss
 from lab.receiver import Counts
 from lab.routers import Validity
@@ -94,7 +94,9 @@ class Story:
 
 def run(console: Console) -> int:
     """The whole story; the exit code."""
-    console.print("[bold]Stopbank demo[/]: building the lab (attacker, Linux edge, victim, BIRD, FRR, GoBGP) …")
+    console.print("[bold]Stopbank demo[/]: getting the packet kernel ready (compiled once, about a minute) …")
+    compile_kernel()
+    console.print("Building the lab (attacker, Linux edge, victim, BIRD, FRR, GoBGP) …")
     with lab() as up, appliance(up, LIMITS) as stopbank:
         console.print(f"Running. Look at it: [bold]{stopbank.url}[/]\n")
         problems = _operator(console, up, stopbank)

@@ -1,7 +1,7 @@
 """What was learned of targets that have no row now: those that were silent when their row was needed, and those of the
 last run. Bounded: where two want one place, the older stays.
 
-Only arrays, four places to a bucket, since a Python object for each target would take ten times the memory.
+Only arrays, eight places to a bucket, since a Python object for each target would take ten times the memory.
 """
 
 import secrets
@@ -17,7 +17,7 @@ KEYS = NDArray[np.int64]
 """Two words for each target: the halves of its address, as in `sensors.tables`."""
 AGES = NDArray[np.uint16]
 
-WAYS = 4
+WAYS = 8
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -39,7 +39,7 @@ class Targets:
 
 
 class Kept:
-    """A store of `places` targets, a power of two."""
+    """A store of `places` targets, a power of two, at least `WAYS`."""
 
     def __init__(self, places: int, classes: int) -> None:
         self._buckets = max(1, places // WAYS)

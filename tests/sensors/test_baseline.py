@@ -352,7 +352,7 @@ def test_a_host_that_returns_finds_its_level() -> None:
 keys = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 40)), min_size=1, max_size=60)
 
 
-@given(keys, st.sampled_from([4, 16, 256]))
+@given(keys, st.sampled_from([8, 16, 256]))
 def test_the_store_is_bounded_and_never_mistakes_a_target(given_keys: list[tuple[int, int]], places: int) -> None:
     store = Kept(places, 1)
     for high, low in given_keys:
