@@ -4,7 +4,7 @@ Less what has expired, less what the kill switch takes out. A rule reaches the l
 and leaves it at once. Deadlines count on the monotonic clock from when a rule was first seen: a clock step moves none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -70,7 +70,7 @@ class Desire:
         objected = []
         entries: list[journal.Entry] = []
         fresh: list[Wish] = []
-        seen = set()
+        seen: set[RuleId] = set()
         for offer in offers:
             id = offer.record.id
             seen.add(id)
@@ -86,14 +86,18 @@ class Desire:
                 fresh.append(wish)
                 entries.append(journal.wanted(wish))
         if is_complete:
-            for id in (self.wishes.keys() | self._unsynced.keys()) - seen:
-                self._end(id)
+            self.keep_only(seen)
             self._expired = {id: what for id, what in self._expired.items() if id in seen}
             self._objections = {id: why for id, why in self._objections.items() if id in seen}
         if entries:
             ticket = self._journal.append(entries)
             self._unsynced |= {wish.id: (ticket, wish) for wish in fresh}
         return tuple(objected)
+
+    def keep_only(self, rules: Set[RuleId]) -> None:
+        """The database wants none but these."""
+        for id in (self.wishes.keys() | self._unsynced.keys()) - rules:
+            self._end(id)
 
     def synced(self, ticket: int, limit: int | None = None) -> bool:
         """Everything up to this ticket is on disk: it may go out. Says whether the limit left some for another call."""

@@ -52,5 +52,5 @@ class Woken:
     """Something may be due."""
 
 
-Event = Said | Asked | Synced | Failed | Configured | Woken | memory.Known | memory.Away | memory.Written
+Event = Said | Asked | Synced | Failed | Configured | Woken | memory.ToLoop
 Inbox = queue.SimpleQueue[Event]

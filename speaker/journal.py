@@ -19,8 +19,9 @@ from typing import Any
 from rules.errors import Refused
 from rules.guard import Origin
 from rules.neighbour import Address
-from rules.rule import Rule, RuleId, parse
+from rules.rule import Rule, RuleId
 from speaker.clock import Moment
+from store.readback import parsed
 
 COMPACT_AFTER = 20_000
 """Lines beyond what a fresh journal would have."""
@@ -174,7 +175,8 @@ def _wish(entry: Entry) -> Wish:
     if not math.isfinite(float(entry["monotonic"])):
         raise ValueError("a deadline that never comes")
     return Wish(
-        rule=parse(entry["rule"]),
+        # The database has the same texts: what is parsed here needs not be parsed there again.
+        rule=parsed(entry["rule"])[0],
         deadline=Moment(wall, str(entry["boot"]), float(entry["monotonic"])),
         origin=Origin(entry["origin"]),
         generation=int(entry["generation"]),

@@ -4,6 +4,7 @@ It blocks on nothing but the pipe to ExaBGP. The database, the disk and every cl
 withdrawal and the kill switch go on when any of them is dead.
 """
 
+import gc
 import queue
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,18 @@ BATCH = 256
 ADOPTED = 100
 """Rules made ready for announcement before the first of them go out."""
 
+COLLECT_AFTER = 20_000
+"""Objects made before Python looks for cycles: rules are thousands of values that live long and have none."""
+
 log = structlog.get_logger("speaker")
+
+
+def collect_rarely() -> None:
+    """Look for garbage again after start-up, which goes without, and not among what was made until now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, 20, 20)
+        gc.enable()
 
 
 class Loop:
@@ -117,7 +129,7 @@ class Loop:
         now = self._clock.now()
         self._talk.resync(now)
         self._trail.load(contents)
-        self._memory.remember(contents.audit_head[0] if contents.audit_head else 0)
+        self._memory.remember(contents.audit_head[0] if contents.audit_head else 0, contents.wishes)
         self._desire.load(contents)
         self._suspects.load(contents.quarantine, now)
         self._watch.look(now, at_once=True)
@@ -175,6 +187,8 @@ class Loop:
                 self._configured(event)
             case memory.Known():
                 self._known(event)
+            case memory.Left(rules):
+                self._desire.keep_only(rules)
             case memory.Away(why):
                 self._database_problem = why
                 log.warning("database away", why=why)
@@ -199,6 +213,7 @@ class Loop:
             self._trail.alarm(problem)
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
             self._is_informed = True
+            collect_rarely()
         self._suspects.tick(now)
         self._roll.tick(now)
         self._talk.pump(now)
@@ -278,6 +293,8 @@ class Loop:
             return
         self._ledger.found(listed(listing), now)
         self._ledger.take_changes()
+        self._memory.synchronised()
+        collect_rarely()
         self._memory.ask(memory.Statuses(self._ledger.statuses(), is_complete=True))
         log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=len(self._desire.wishes))
 

@@ -7,7 +7,7 @@ lines stand in the journal until they are written.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -23,7 +23,7 @@ from rules.zone import Zone
 from speaker.clock import Clock
 from speaker.desire import Expiry, Offer
 from speaker.incidents import Incidents
-from speaker.journal import Note
+from speaker.journal import Note, Wish
 from speaker.orders import Status
 from speaker.settings import Settings
 from speaker.socket import Answering
@@ -40,6 +40,8 @@ RELOAD_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 CHUNK = 50
 """Rules judged before they are told: neither disk nor ExaBGP need wait for the last one."""
+SYNCHRONISED_SECONDS = 5.0
+"""How long rules that stand already are left unjudged at start for what is more urgent; a detection waits as long."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
 
@@ -53,6 +55,13 @@ class Known:
     offers: tuple[Offer, ...]
     is_complete: bool = True
     audit_head: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """To the loop: the database wants nothing but these; what ended need not wait for the guard."""
+
+    rules: frozenset[RuleId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ class Configured:
 
 
 Request = Look | Statuses | Report | Configured | Switched | Expiry | Note
-ToLoop = Known | Away | Written
+ToLoop = Known | Left | Away | Written
 
 
 _Row = tuple[str, RuleId]
@@ -147,10 +156,17 @@ class Memory:
         self._forgot_at = -1e9
         self._remembered = 0
         """Entries of the audit when it was last read, also by a predecessor: a database with none is not that one."""
+        self._carried: Mapping[RuleId, Wish] = {}
+        self._synchronised = threading.Event()
 
-    def remember(self, audit_entries: int) -> None:
-        """How many audit entries the journal knows of; call before `start`."""
-        self._remembered = audit_entries
+    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Wish]) -> None:
+        """What the journal knows: how many audit entries, and the rules that a predecessor had let through and that are
+        announced already. Call before `start`."""
+        self._remembered, self._carried = audit_entries, wishes
+
+    def synchronised(self) -> None:
+        """The loop knows what ExaBGP holds: what stands there may be judged again."""
+        self._synchronised.set()
 
     def start(self) -> None:
         """Start the thread; it waits for its settings."""
@@ -309,9 +325,15 @@ class Memory:
         if self._judged_in != (world, zones):
             self._verdicts.clear()
             self._judged_in = (world, zones)
+        if sum(record.id not in self._verdicts for record in records) > CHUNK:
+            self._tell(Left(frozenset(record.id for record in records)))
+        # What stands is judged as well, but what waits to go out is judged before it.
+        first = [record for record in records if not self._is_carried(record)]
+        then = [record for record in records if self._is_carried(record)]
+        self._carried = {}
         verdicts: dict[RuleId, Offer] = {}
         untold: list[Offer] = []
-        for record in records:
+        for record in (*first, *self._in_time(then)):
             offer = self._verdicts.get(record.id)
             # The whole record: also who asked, what was measured and who approved it decide. An objection may be
             # lifted by time, by room or by a clock that is set right: it is asked for again.
@@ -326,11 +348,28 @@ class Memory:
             if self._told.get(record.id) is not offer:
                 self._told[record.id] = offer
                 untold.append(offer)
-            if len(untold) == CHUNK:
+            if len(untold) == CHUNK or (then and untold and len(verdicts) == len(first)):
                 self._tell(Known(tuple(untold), is_complete=False))
                 untold.clear()
         self._verdicts, self._told = verdicts, verdicts.copy()
         return tuple(verdicts.values())
+
+    def _in_time(self, records: Sequence[RuleRecord]) -> Iterator[RuleRecord]:
+        """These, once nobody waits for the processor: a thread that judges would hold up the reading of what stands."""
+        if records:
+            self._synchronised.wait(SYNCHRONISED_SECONDS)
+        yield from records
+
+    def _is_carried(self, record: RuleRecord) -> bool:
+        """Whether the rule was in the journal at start, exactly as the database wants it now."""
+        wish = self._carried.get(record.id)
+        return wish is not None and (wish.rule, wish.generation, wish.origin, wish.owner, wish.zone) == (
+            record.rule,
+            record.generation,
+            record.origin,
+            record.owner,
+            record.zone,
+        )
 
     # -------------------------------------------------------------------------------------------------------- writing
 

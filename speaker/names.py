@@ -4,8 +4,8 @@ So a listed rule is read as every rule it may be. Nothing here decides; a text t
 """
 
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from ipaddress import IPv6Address
 from itertools import product
 
@@ -42,7 +42,7 @@ def readings(listed: Mapping[str, list[str]], family: Family) -> tuple[Match, ..
         component = _KEYWORDS.get(keyword)
         if component is None:
             raise Refused(keyword, texts, "is no component of a FlowSpec rule")
-        values = _values(component, texts)
+        values = _values(component, tuple(texts))
         count *= len(values)
         if count > READINGS_LIMIT:
             raise Refused("rules", dict(listed), f"may mean more than {READINGS_LIMIT} different rules")
@@ -50,13 +50,19 @@ def readings(listed: Mapping[str, list[str]], family: Family) -> tuple[Match, ..
     return tuple(Match(family=family, **dict(chosen)).normal() for chosen in product(*fields))  # type: ignore[arg-type]
 
 
-def _values(component: Component, texts: list[str]) -> list[Prefix | Numeric | Bitmask]:
+def _values(component: Component, texts: tuple[str, ...]) -> Sequence[Prefix | Numeric | Bitmask]:
     if component in PREFIXES:
         if len(texts) != 1:
             raise Refused(component.keyword, texts, "must be one prefix")
         return [_prefix(component, texts[0])]
+    return _tests(component, texts)
+
+
+@lru_cache(maxsize=4_096)
+def _tests(component: Component, texts: tuple[str, ...]) -> tuple[Numeric | Bitmask, ...]:
+    """Kept: thousands of listed rules differ in nothing but their prefixes."""
     if component in BITMASKS:
-        return [Bitmask(tuple(tuple(_flag_test(component, one) for one in text.split("&")) for text in texts))]
+        return (Bitmask(tuple(tuple(_flag_test(component, one) for one in text.split("&")) for text in texts)),)
     alternatives = [[_comparisons(component, one) for one in text.split("&")] for text in texts]
     sizes = [len(options) for group in alternatives for options in group]
     count = 1
@@ -65,7 +71,7 @@ def _values(component: Component, texts: list[str]) -> list[Prefix | Numeric | B
     if count > READINGS_LIMIT:
         raise Refused(component.keyword, texts, f"may mean more than {READINGS_LIMIT} different things")
     groups = [list(product(*group)) for group in alternatives]
-    return [Numeric(tuple(chosen)) for chosen in product(*groups)]
+    return tuple(Numeric(tuple(chosen)) for chosen in product(*groups))
 
 
 def _prefix(component: Component, text: str) -> Prefix:

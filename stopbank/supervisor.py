@@ -19,6 +19,8 @@ import structlog
 log = structlog.get_logger()
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
+"""From the second death in a short time on; after the first one, no time is lost: routers keep routes for so long only.
+"""
 STEADY_SECONDS = 60.0
 """A child that lived this long starts again at the first delay."""
 _PR_SET_PDEATHSIG = 1
@@ -42,7 +44,7 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     restart_at: float = 0.0
-    delay: float = FIRST_DELAY_SECONDS
+    delay: float = 0.0
     deaths: int = 0
 
 
@@ -59,7 +61,8 @@ class Supervisor:
     def run(self) -> None:
         """Blocks until SIGTERM, SIGINT or `stop()`; leaves no child behind."""
         previous = {
-            number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            number: signal.signal(number, self._signalled)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         }
         try:
             while not self._stopping:
@@ -114,7 +117,7 @@ class Supervisor:
             child.program = program
             if program.name in anew:
                 _end(child)
-                child.restart_at, child.delay = 0.0, FIRST_DELAY_SECONDS
+                child.restart_at, child.delay = 0.0, 0.0
         self._children = children
 
     def _start(self, child: _Child, now: float) -> None:
@@ -138,7 +141,7 @@ class Supervisor:
         if child.process is not None:
             _kill_group(child.process.pid)
         if now - child.started >= STEADY_SECONDS:
-            child.delay = FIRST_DELAY_SECONDS
+            child.delay = 0.0
         child.deaths += 1
         log.error("ended", program=child.program.name, code=code, restart_in_seconds=child.delay, deaths=child.deaths)
         self._again(child, now)
@@ -146,12 +149,12 @@ class Supervisor:
     def _again(self, child: _Child, now: float) -> None:
         child.process = None
         child.restart_at = now + child.delay
-        child.delay = min(child.delay * 2, LONGEST_DELAY_SECONDS)
+        child.delay = min(max(child.delay * 2, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
 
     def _signalled(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
             self._reload = True
-        else:
+        elif number != signal.SIGCHLD:
             self._stopping = True
         self._wake.set()
 

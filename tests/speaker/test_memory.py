@@ -14,9 +14,12 @@ from speaker_lab import LIMITS, ZONE, flowspec, neighbour
 
 from rules.guard import Origin, Request
 from rules.neighbour import SessionFamily
-from speaker.clock import Clock
-from speaker.memory import Away, Configured, Known, Look, Memory, Switched, ToLoop
+from rules.rule import RuleId
+from speaker.clock import Clock, Moment
+from speaker.journal import Wish
+from speaker.memory import CHUNK, Away, Configured, Known, Left, Look, Memory, Switched, ToLoop
 from speaker.settings import Settings
+from store import canonical
 from store.records import World
 from store.store import Store
 
@@ -118,7 +121,7 @@ def test_a_rule_that_is_objected_to_ends_at_its_deadline_all_the_same(bench: Ben
 def test_an_empty_file_in_the_place_of_the_database_ends_no_rule(bench: Bench) -> None:
     aside = bench.path.with_suffix(".aside")
     bench.path.rename(aside)
-    bench.memory.remember(2)
+    bench.memory.remember(2, {})
     bench.start()
     away = bench.told.get(timeout=PATIENCE)
     assert isinstance(away, Away) and "is empty" in away.why
@@ -206,3 +209,77 @@ def test_what_the_loop_would_not_take_is_told_again_when_the_switch_is_lifted(be
     (first,) = bench.known().offers
     bench.memory.ask(Switched(True))
     assert bench.known().offers == (first,)
+
+
+def carried(bench: Bench) -> dict[RuleId, Wish]:
+    """What a predecessor wrote of every rule of the database, once there are more than the thread judges at a time."""
+    now = datetime.now(UTC)
+    with Store.open(bench.path) as store, store.together():
+        for number in range(2, CHUNK + 10):
+            request = Request(flowspec(number), "operator", Origin.OPERATOR, 600, is_operator=True)
+            deadline = now + timedelta(seconds=600)
+            world = World(NEIGHBOURS, limits=LIMITS)
+            store.admit(request, world, deadline=deadline, actor="test", reason="test", now=now)
+        return {
+            one.id: Wish(
+                one.rule, Moment.of(one.deadline, bench.clock), one.origin, one.generation, one.owner, one.zone
+            )
+            for one in store.wanted()
+        }
+
+
+def test_what_ended_and_what_is_new_is_told_before_what_stands_is_judged_again(bench: Bench) -> None:
+    wishes = carried(bench)
+    ended, new, *standing = wishes
+    bench.edit(f"UPDATE rules SET intent = 'ended' WHERE rule_id = '{ended}'")
+    bench.memory.remember(0, {id: wish for id, wish in wishes.items() if id != new})
+    bench.start()
+    left = bench.told.get(timeout=PATIENCE)
+    assert isinstance(left, Left) and left.rules == {new, *standing}
+    first = bench.known()
+    assert [offer.record.id for offer in first.offers] == [new] and not first.is_complete
+    assert bench.told.empty()
+    bench.memory.synchronised()
+    while not (known := bench.known()).is_complete:
+        pass
+    assert {offer.record.id for offer in known.offers} == {new, *standing}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    ["generation = 2", "owner = 'eve'", "zone = 'other'", "origin = 'sensor'", "text = replace(text, '=53', '=54')"],
+)
+def test_a_row_that_differs_from_the_journal_is_never_passed_off_as_one_that_stands(bench: Bench, edit: str) -> None:
+    wishes = carried(bench)
+    changed = next(reversed(wishes))
+    bench.edit(f"UPDATE rules SET {edit} WHERE rule_id = '{changed}'")
+    mend_hash(bench, changed)
+    bench.memory.remember(0, wishes)
+    bench.start()
+    # Nobody says that ExaBGP was heard: what is told now was judged first.
+    told = bench.told.get(timeout=PATIENCE)
+    assert isinstance(told, Left)
+    if changed in told.rules:
+        (offer,) = bench.known().offers
+        assert offer.record.id == changed
+    else:
+        assert "text" in edit
+
+
+def mend_hash(bench: Bench, rule: RuleId) -> None:
+    """Whoever can write the row can write its hash as well."""
+    with closing(sqlite3.connect(bench.path)) as connection, connection:
+        query = "SELECT text, owner, zone, generation FROM rules WHERE rule_id = ?"
+        row = connection.execute(query, (rule,)).fetchone()
+        connection.execute("UPDATE rules SET hash = ? WHERE rule_id = ?", (canonical.rule_hash(*row), rule))
+
+
+def test_what_stands_is_objected_to_like_anything_else(bench: Bench) -> None:
+    wishes = carried(bench)
+    bench.edit("DELETE FROM zones")
+    bench.memory.remember(0, wishes)
+    bench.memory.synchronised()
+    bench.start()
+    while not (known := bench.known()).is_complete:
+        pass
+    assert len(known.offers) == len(wishes) and all(offer.objection for offer in known.offers)

@@ -49,7 +49,7 @@ def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
     assert len(set(lines(record))) == len(lines(record))
 
 
-def test_each_death_in_a_row_doubles_the_wait(tmp_path: Path) -> None:
+def test_the_first_death_costs_no_time_and_each_further_one_in_a_row_doubles_the_wait(tmp_path: Path) -> None:
     record = tmp_path / "pids"
     supervisor = Supervisor([Program("short", python(RECORD, str(record)))])
     now = 1000.0
@@ -62,7 +62,9 @@ def test_each_death_in_a_row_doubles_the_wait(tmp_path: Path) -> None:
         return claim
 
     try:
-        for count, wait in ((1, 0.5), (2, 1.0), (3, 2.0)):
+        until(dead(1))
+        assert supervisor._children[0].process is not None
+        for count, wait in ((2, 0.5), (3, 1.0), (4, 2.0)):
             until(dead(count))
             assert len(lines(record)) == count
             supervisor.step(now + wait - 0.01)
