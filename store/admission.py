@@ -21,7 +21,7 @@ from store.database import Concern
 from store.held import HeldRules
 from store.models import IncidentRow, RuleRow
 from store.records import Intent, RuleRecord, UnreadableRecord, World
-from store.rules import Rules, alive, alive_or_refused, check_deadline, end, note
+from store.rules import Rules, alive, alive_or_refused, check_deadline, check_reason, end, note
 from store.zones import all_zones
 
 
@@ -62,7 +62,9 @@ class Admission(Rules):
         """Guard, rule, history, audit and outbox in one transaction; raises `Objected`, which is audited.
 
         Hands back the record and the guard's warnings and notes. The zone is found by the target unless given.
+        `Refused` without a reason.
         """
+        check_reason(reason)
         check_deadline(deadline, now, request.lifetime_seconds)
         if proposed:
             request = replace(request, person_decides=True)

@@ -139,9 +139,11 @@ class Rules(Database):
         now: datetime,
         limits: Limits | None = None,
     ) -> None:
-        """Moves a rule's deadline; `Refused` when it is past or, with limits, beyond the longest lifetime from now."""
+        """Moves a rule's deadline; `Refused` when it is past or, with limits, beyond the longest lifetime from now, and
+        without a reason."""
         with self.writing(Concern.INTENTS) as session:
             row = alive_or_refused(session, rule_id)
+            check_reason(reason)
             check_deadline(deadline, now, _longest(row, limits))
             row.deadline = deadline
             note(session, row, change="extended", actor=actor, detail=reason, now=now)
@@ -158,6 +160,12 @@ class Rules(Database):
                 return False
             end(session, row, why="deadline", actor="system", now=now)
             return True
+
+
+def check_reason(reason: str) -> None:
+    """`Refused` when a reason says nothing. Not asked when a rule ends: nothing must keep anybody from ending it."""
+    if not reason.strip():
+        raise Refused("reason", reason, "is empty; say why, for the audit and for colleagues")
 
 
 def check_deadline(deadline: datetime, now: datetime, longest_seconds: float | None) -> None:

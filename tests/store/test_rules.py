@@ -47,7 +47,12 @@ def test_every_rule_survives_being_stored_as_text(given_rule: Rule) -> None:
 def test_moments_given_in_another_time_zone_come_back_in_utc(store: Store) -> None:
     elsewhere = timezone(timedelta(hours=13))
     store.admit(
-        request(), WORLD, deadline=LATER.astimezone(elsewhere), actor="ann", reason="", now=NOW.astimezone(elsewhere)
+        request(),
+        WORLD,
+        deadline=LATER.astimezone(elsewhere),
+        actor="ann",
+        reason="test",
+        now=NOW.astimezone(elsewhere),
     )
     (record,) = store.wanted()
     assert (record.deadline, record.deadline.tzinfo) == (LATER, UTC)
@@ -58,7 +63,7 @@ def test_a_refused_rule_leaves_an_audit_row_and_nothing_else(store: Store) -> No
     outside = Request(parse("blackhole { prefix 198.51.100.1/32; }"), "operator", Origin.OPERATOR, 60)
     messages = len(store.outbox())
     with pytest.raises(Objected):
-        store.admit(outside, WORLD, deadline=NOW + SECOND, actor="eve", reason="", now=NOW)
+        store.admit(outside, WORLD, deadline=NOW + SECOND, actor="eve", reason="test", now=NOW)
     assert store.rules() == ()
     assert len(store.outbox()) == messages
     denial = store.audit_rows(limit=1)[0]
@@ -80,10 +85,10 @@ def test_the_guard_sees_zones_and_rules_as_they_are_in_the_same_transaction(stor
 def test_the_guard_counts_what_was_wanted_in_the_last_minute(store: Store) -> None:
     world = World((), limits=Limits(per_minute=2))
     for number in (1, 2):
-        store.admit(request(number), world, deadline=LATER, actor="ann", reason="", now=NOW)
+        store.admit(request(number), world, deadline=LATER, actor="ann", reason="test", now=NOW)
     with pytest.raises(Objected):
-        store.admit(request(3), world, deadline=LATER, actor="ann", reason="", now=NOW + 59 * SECOND)
-    store.admit(request(3), world, deadline=LATER, actor="ann", reason="", now=NOW + 61 * SECOND)
+        store.admit(request(3), world, deadline=LATER, actor="ann", reason="test", now=NOW + 59 * SECOND)
+    store.admit(request(3), world, deadline=LATER, actor="ann", reason="test", now=NOW + 61 * SECOND)
 
 
 def test_a_dry_run_says_what_the_guard_says_and_records_nothing(store: Store) -> None:
@@ -96,9 +101,9 @@ def test_a_dry_run_says_what_the_guard_says_and_records_nothing(store: Store) ->
 
 def test_a_deadline_beyond_the_lifetime_that_the_guard_judged_is_refused(store: Store) -> None:
     with pytest.raises(Refused, match="deadline"):
-        store.admit(request(), WORLD, deadline=LATER + 60 * SECOND, actor="ann", reason="", now=NOW)
+        store.admit(request(), WORLD, deadline=LATER + 60 * SECOND, actor="ann", reason="test", now=NOW)
     with pytest.raises(Refused, match="deadline"):
-        store.admit(request(), WORLD, deadline=NOW, actor="ann", reason="", now=NOW)
+        store.admit(request(), WORLD, deadline=NOW, actor="ann", reason="test", now=NOW)
 
 
 def test_a_rule_wanted_anew_after_its_end_is_the_next_generation(store: Store) -> None:
@@ -123,7 +128,7 @@ def test_replacing_openly_ends_the_old_generation_in_the_same_transaction(store:
     assert (second.id, second.generation) == (first.id, 2)
     assert store.wanted() == (second,)
     broader, _ = store.admit(
-        replace(request(2), replaces=first.id), WORLD, deadline=LATER, actor="ann", reason="", now=NOW
+        replace(request(2), replaces=first.id), WORLD, deadline=LATER, actor="ann", reason="test", now=NOW
     )
     assert store.wanted() == (broader,)
 
@@ -165,10 +170,10 @@ def test_an_approval_of_one_generation_does_not_hold_for_the_next(store: Store) 
 def test_a_rule_takes_the_place_of_its_own_proposal_and_nobody_proposes_it_twice(store: Store) -> None:
     store.put_zone(replace(ZONE, owner="tenant"), "ann", NOW)
     own = request(owner="tenant")
-    store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW, proposed=True)
+    store.admit(own, WORLD, deadline=LATER, actor="tim", reason="test", now=NOW, proposed=True)
     with pytest.raises(Objected, match=r"store\.duplicate"):
-        store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW, proposed=True)
-    wanted, _ = store.admit(own, WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
+        store.admit(own, WORLD, deadline=LATER, actor="tim", reason="test", now=NOW, proposed=True)
+    wanted, _ = store.admit(own, WORLD, deadline=LATER, actor="tim", reason="test", now=NOW)
     assert (store.wanted(), store.proposed()) == ((wanted,), ())
 
 
@@ -186,15 +191,15 @@ def test_replacing_is_for_owners_and_operators_and_the_automation_leaves_peoples
 ) -> None:
     """The rule replaced is another one: the guard looks at the owner of the same rule only."""
     store.put_zone(replace(ZONE, owner=theirs), "ann", NOW)
-    old, _ = store.admit(request(1, owner=theirs), WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
+    old, _ = store.admit(request(1, owner=theirs), WORLD, deadline=LATER, actor="tim", reason="test", now=NOW)
     store.put_zone(replace(ZONE, owner=owner), "ann", NOW)
     new = replace(request(2, owner, origin), replaces=old.id, collateral=0.0)
     if not may:
         with pytest.raises(Objected, match=r"store\.foreign"):
-            store.admit(new, WORLD, deadline=LATER, actor="eve", reason="", now=NOW)
+            store.admit(new, WORLD, deadline=LATER, actor="eve", reason="test", now=NOW)
         assert store.wanted() == (old,)
         return
-    record, _ = store.admit(new, WORLD, deadline=LATER, actor="tim", reason="", now=NOW)
+    record, _ = store.admit(new, WORLD, deadline=LATER, actor="tim", reason="test", now=NOW)
     assert store.wanted() == (record,)
 
 
@@ -228,14 +233,14 @@ def test_a_rule_extended_meanwhile_survives_the_expiry_of_its_old_deadline(store
 def test_nothing_is_extended_into_the_past_or_beyond_the_limit_or_after_its_end(store: Store) -> None:
     record = admitted(store)
     with pytest.raises(Refused, match="later than now"):
-        store.extend(record.id, NOW, "ann", "", NOW)
+        store.extend(record.id, NOW, "ann", "test", NOW)
     limits = Limits(manual_lifetime_seconds=700)
     with pytest.raises(Refused, match="away"):
-        store.extend(record.id, NOW + 800 * SECOND, "ann", "", NOW, limits)
-    store.extend(record.id, NOW + 700 * SECOND, "ann", "", NOW, limits)
+        store.extend(record.id, NOW + 800 * SECOND, "ann", "test", NOW, limits)
+    store.extend(record.id, NOW + 700 * SECOND, "ann", "test", NOW, limits)
     store.withdraw(record.id, "ann", "", NOW)
     with pytest.raises(Refused, match="not known, or has ended"):
-        store.extend(record.id, LATER, "ann", "", NOW)
+        store.extend(record.id, LATER, "ann", "test", NOW)
     for rule_id in (record.id, UNKNOWN):
         with pytest.raises(Refused, match="not known, or has ended"):
             store.withdraw(rule_id, "ann", "", NOW)
@@ -243,7 +248,7 @@ def test_nothing_is_extended_into_the_past_or_beyond_the_limit_or_after_its_end(
 
 def test_withdrawing_many_ends_exactly_what_fits(store: Store) -> None:
     automatic = replace(request(1), origin=Origin.PLAYBOOK, collateral=0.0)
-    store.admit(automatic, WORLD, deadline=LATER, actor="speaker", reason="", now=NOW)
+    store.admit(automatic, WORLD, deadline=LATER, actor="speaker", reason="test", now=NOW)
     manual = admitted(store, 2)
     gone = store.withdraw_many(RuleFilter(automatic=True), "ann", "kill switch", NOW)
     assert gone == (automatic.rule.id,)
@@ -266,7 +271,7 @@ def test_rules_are_found_by_filter_newest_first(store: Store) -> None:
 def test_every_change_of_a_rule_is_audited_and_told_to_the_worker(store: Store) -> None:
     record = admitted(store, proposed=True)
     store.approve(record.id, record.hash, "bob", NOW)
-    store.extend(record.id, LATER + SECOND, "ann", "", NOW)
+    store.extend(record.id, LATER + SECOND, "ann", "test", NOW)
     store.withdraw(record.id, "ann", "", NOW)
     expected = ["rule.proposed", "rule.approved", "rule.extended", "rule.ended"]
     assert [row.action for row in reversed(store.audit_rows(subject=record.id))] == expected
@@ -328,7 +333,7 @@ def test_the_zone_of_a_rule_is_the_narrowest_around_its_target(store: Store) -> 
         WORLD,
         deadline=NOW + SECOND,
         actor="ann",
-        reason="",
+        reason="test",
         now=NOW,
     )
     assert inside.zone == "lab"
@@ -341,3 +346,18 @@ def test_a_moment_without_time_zone_is_a_bug_and_nothing_is_written(store: Store
     with pytest.raises(StatementError, match="has no time zone"):
         store.put_zone(ZONE, "ann", naive)
     assert store.audit_head() == before
+
+
+@pytest.mark.parametrize("reason", ["", " ", "\n\t"])
+def test_nothing_gets_in_or_lives_longer_without_a_reason_and_anything_ends_without_one(
+    store: Store, reason: str
+) -> None:
+    with pytest.raises(Refused, match="reason"):
+        store.admit(request(), WORLD, deadline=LATER, actor="ann", reason=reason, now=NOW)
+    assert store.wanted() == ()
+    record, _ = store.admit(request(), WORLD, deadline=LATER, actor="ann", reason="test", now=NOW)
+    with pytest.raises(Refused, match="reason"):
+        store.extend(record.id, LATER + SECOND, "ann", reason, NOW)
+    assert [one.deadline for one in store.wanted()] == [LATER]
+    store.withdraw(record.id, "ann", reason, NOW)
+    assert store.wanted() == ()

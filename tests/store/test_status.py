@@ -76,11 +76,13 @@ def test_an_incident_gets_an_id_when_saved_and_keeps_it(store: Store) -> None:
 
 def test_a_rule_knows_its_incident_and_an_unknown_one_is_refused(store: Store) -> None:
     saved = store.save_incident(INCIDENT)
-    record, _ = store.admit(request(), WORLD, deadline=LATER, actor="speaker", reason="", now=NOW, incident=saved.id)
+    record, _ = store.admit(
+        request(), WORLD, deadline=LATER, actor="speaker", reason="test", now=NOW, incident=saved.id
+    )
     assert record.incident == saved.id
     before = store.audit_head()
     with pytest.raises(Refused, match="incident"):
-        store.admit(request(2), WORLD, deadline=LATER, actor="speaker", reason="", now=NOW, incident=99)
+        store.admit(request(2), WORLD, deadline=LATER, actor="speaker", reason="test", now=NOW, incident=99)
     assert store.audit_head() == before
     assert len(store.wanted()) == 1
 
