@@ -138,7 +138,8 @@ class Baseline:
         self._meet(rows[~self._met[rows]])
         rows, zones = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(zones, np.int64)
         rates, frozen = np.ascontiguousarray(rates, np.float64), np.ascontiguousarray(frozen, bool)
-        spans = np.ascontiguousarray(np.broadcast_to(np.asarray(seconds, np.float64), len(rows)))
+        # A copy: what is broadcast is read-only, which to the compiler is another type than what was warmed up.
+        spans = np.array(np.broadcast_to(np.asarray(seconds, np.float64), len(rows)))
         outcome, shape = np.zeros(len(rows), np.uint8), self.rhythm.shape(when)
         # Visits ten seconds apart get numbers that spread evenly.
         self._told[kernel.DITHER] = when.timestamp() / kernel.UNIT_SECONDS * _GOLDEN % 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rules.errors import Refused
 from rules.zone import Metric, Zone
 from sensors import baseline_file
+from sensors import baseline_kernel as kernel
 from sensors.baseline import Baseline
 from sensors.baseline_adopt import Waiting
 from sensors.baseline_file import Picture
@@ -347,6 +348,17 @@ def test_a_host_that_returns_finds_its_level() -> None:
     watched.learned.forget(np.array([1]))
     watched.get(10, syn=10, frozen=True, each=10)
     assert watched.limit(1, SYN) == limit
+
+
+def test_nothing_is_compiled_after_the_warm_up() -> None:
+    watched = Watched(3)
+    watched.learned.warm_up()
+    watched.get(20, syn=1_000, each=10)
+    spans = np.full(3, 10.0)
+    watched.learned.observe(watched.rows, np.zeros((3, COLUMNS)), watched.zones, np.zeros(3, bool), spans, watched.when)
+    watched.limits()
+    for function in (kernel.learn, kernel.limits_of):
+        assert len(function.signatures) == 1
 
 
 keys = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 40)), min_size=1, max_size=60)
