@@ -259,7 +259,7 @@ class Sensor(Section):
     def _fanout(cls, given: int) -> int:
         if given != 1:
             # Each thread would see a share of a target's packets, and judge it by that.
-            raise ValueError("must be 1: the counters of several threads are not added up yet; one takes some 5 Mpps")
+            raise ValueError("must be 1: the counters of several threads are not added up yet")
         return given
 
 

@@ -19,6 +19,7 @@ def token(
     zone: Annotated[list[str] | None, typer.Option(help="A zone it may speak of; without any: all zones")] = None,
     valid: Annotated[str, typer.Option(help="How long the token may be used: 90s, 30m, 6h, 1d")] = "1h",
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """A single-use enrolment token, on the machine of the intake; it holds a secret and is shown once."""
     from intake.authority import Authority
@@ -33,16 +34,23 @@ def token(
         expires = now + durations.parse("valid", valid)
         authority = Authority.open(settings.directory, now)
         address = (settings.public_name, settings.port)
-        made = Registry(settings.directory).create_token(name, zone or ["*"], address, authority.fingerprint, expires)
+        made = Registry(settings.directory).create_token(
+            name, zone or [EVERY_ZONE], address, authority.fingerprint, expires
+        )
     except Refused as error:
-        refuse(error)
+        refuse(error, as_json)
     except OSError as error:
         fail(f"{settings.directory}: {error.strerror}")
-    show(None, False, str(made))
+    document = {"sensor": name, "zones": zone or [EVERY_ZONE], "expires": expires.isoformat(), "token": str(made)}
+    show(document, as_json, str(made))
 
 
 @app.command()
-def revoke(name: Annotated[str, typer.Argument()], config: ConfigPath = configuration.DEFAULT_PATH) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(help="An enrolled sensor, or one with open tokens")],
+    config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
+) -> None:
     """Shuts a sensor out at once and voids its open tokens, on the machine of the intake."""
     from intake.registry import Registry
     from stopbank import opened, wiring
@@ -50,8 +58,8 @@ def revoke(name: Annotated[str, typer.Argument()], config: ConfigPath = configur
     try:
         Registry(wiring.intake(loaded(config)).directory).revoke(name, opened.now())
     except Refused as error:
-        refuse(error)
-    show(None, False, f"revoked: {name}")
+        refuse(error, as_json)
+    show({"ok": True, "revoked": name}, as_json, f"revoked: {name}")
 
 
 @app.command("list")
@@ -91,6 +99,7 @@ def bind(
     name: Annotated[str, typer.Argument(help="An enrolled sensor")],
     zone: Annotated[list[str], typer.Option(help="A zone it may speak of from now on; `*`: all zones")],
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Which zones a sensor may speak of, in the place of those before; on the machine of the intake."""
     from intake.registry import Registry
@@ -102,10 +111,11 @@ def bind(
         _known(found, zone)
         Registry(settings.directory).bind(name, zone)
     except Refused as error:
-        refuse(error)
+        refuse(error, as_json)
     except OSError as error:
         fail(f"{settings.directory}: {error.strerror}")
-    show(None, False, f"{name}: zones {' '.join(sorted(set(zone)))}")
+    zones = sorted(set(zone))
+    show({"name": name, "zones": zones}, as_json, f"{name}: zones {' '.join(zones)}")
 
 
 def _known(found: configuration.Config, names: list[str]) -> None:

@@ -19,6 +19,7 @@ app = typer.Typer(help="Sensors: watch packets, report attacks.", no_args_is_hel
 def enroll(
     token: Annotated[str, typer.Argument(help="What `stopbank sensor token` printed")],
     config: ConfigPath = configuration.DEFAULT_PATH,
+    as_json: AsJson = False,
 ) -> None:
     """Trades a token for this sensor's certificate; afterwards `stopbank sensor run` is known to the intake."""
     from rules.messages_enrolment import EnrolmentToken
@@ -29,12 +30,13 @@ def enroll(
     try:
         identity = enrol(EnrolmentToken.parse(token), directory)
     except Refused as error:
-        refuse(error)
+        refuse(error, as_json)
     except EnrolmentFailed as error:
         fail(str(error), REFUSED)
     except OSError as error:
         fail(f"{directory}: {error.strerror}")
-    show(None, False, f"enrolled as {identity.name}")
+    document = {"name": identity.name, "intake": f"{identity.host}:{identity.port}", "directory": str(directory)}
+    show(document, as_json, f"enrolled as {identity.name}")
 
 
 @app.command()

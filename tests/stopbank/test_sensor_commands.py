@@ -55,6 +55,21 @@ def test_open_tokens_are_listed_without_their_secrets_and_can_be_voided(run: Run
 
 
 @pytest.mark.usefixtures("zones")
+def test_tokens_and_their_end_are_told_as_json(run: Run, tmp_path: Path) -> None:
+    made = json.loads(run("sensor", "token", "edge-1", "--zone", "web", "--json").out)
+    assert (made["sensor"], made["zones"]) == ("edge-1", ["web"])
+    assert str(EnrolmentToken.parse(made["token"])) == made["token"]
+    assert datetime.fromisoformat(made["expires"]) > datetime.now(UTC)
+    enrol(tmp_path, made["token"])
+    bound = json.loads(run("sensor", "bind", "edge-1", "--zone", "mail", "--json").out)
+    assert bound == {"name": "edge-1", "zones": ["mail"]}
+    assert json.loads(run("sensor", "revoke", "edge-1", "--json").out) == {"ok": True, "revoked": "edge-1"}
+    for arguments in (("token", "edge-1", "--zone", "wbe"), ("revoke", "edge-1"), ("enroll", "no token")):
+        done = run("sensor", *arguments, "--json")
+        assert done.code == 1 and json.loads(done.out)["ok"] is False
+
+
+@pytest.mark.usefixtures("zones")
 def test_an_enrolled_sensor_can_be_bound_to_other_zones(run: Run, tmp_path: Path) -> None:
     enrol(tmp_path, run("sensor", "token", "edge-1", "--zone", "web").out.strip())
     assert run("sensor", "bind", "edge-1", "--zone", "mail", "--zone", "web").out.strip() == "edge-1: zones mail web"
