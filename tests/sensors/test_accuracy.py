@@ -7,35 +7,51 @@ from pathlib import Path
 
 import pytest
 
-from bench.accuracy import judged
+from bench.accuracy import SEPARABLE, judged
 from bench.judgement import hits
 from bench.simulated import live
 from lab.packets import capture
-from lab.scenarios import NORMAL, ZONE, scenario
+from lab.scenarios import NORMAL, PLANS, ZONE, scenario
 from rules.match import Match
 from rules.zone import Zone
 from sensors.matching import selected
 
 SEEDS = (1, 2)
 """IPv4 and IPv6."""
-FAMILIES = ("udp_amp:dns", "syn_flood", "icmp_flood", "switching")
-"""Each is found, named right and answered by rules that drop it, or limit it where nothing separates it."""
+SMALL = 0.15
+"""Of all rates and limits, so that all families together take less than a minute."""
+LIVE_GAPS = {"http_slow", "udp_amp:quic", "udp_amp:openvpn", "udp_amp:sip"}
+"""Slow HTTP takes more than a few seconds to be told; floods from ports with ordinary traffic in bulk may be called UDP
+floods. The bench has them, as misses."""
+ANALYZE_GAPS = LIVE_GAPS | {
+    "tcp_connection_flood", "http_flood", "tls_flood", "carpet_bombing", "several victims"
+}  # fmt: skip
+"""Without a zone nobody says that a connection is unwanted, or that a prefix is one target; and the
+floors are as high as ever."""
+OTHERS = sorted({*PLANS} - {*SEPARABLE})
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SEPARABLE)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_attack_is_found_named_and_its_rules_hit_it_and_little_else(name: str, seed: int, tmp_path: Path) -> None:
-    found = judged(scenario(name, seed), tmp_path, ("live",))["live"]
-    assert found.is_right, found
-    for outcome in found.outcomes:
-        assert outcome.limited >= 0.95
-        assert outcome.collateral <= 0.05
-        assert 1 <= outcome.rules <= 4
+def test_what_differs_from_normal_traffic_plainly_is_dropped_not_just_limited(
+    name: str, seed: int, tmp_path: Path
+) -> None:
+    ways = ("live", "analyze") if seed == 1 else ("live",)
+    for way, found in judged(scenario(name, seed, 0.3 if name == "gre_flood" else 1.0), tmp_path, ways).items():
+        assert found.is_right, found
+        for outcome in found.outcomes:
+            assert outcome.coverage >= 0.95, (way, outcome)
+            assert outcome.collateral <= 0.05 and 1 <= outcome.drops <= 4, (way, outcome)
 
 
-def test_a_capture_is_judged_alike_without_a_zone(tmp_path: Path) -> None:
-    found = judged(scenario("udp_amp:ntp", 1), tmp_path, ("analyze",))["analyze"]
-    assert found.is_right, found
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_attack_is_found_named_and_its_rules_hit_it_and_little_else(name: str, tmp_path: Path) -> None:
+    ways = [way for way, gaps in (("live", LIVE_GAPS), ("analyze", ANALYZE_GAPS)) if name not in gaps]
+    for way, found in judged(scenario(name, 1, SMALL), tmp_path, ways).items():
+        assert found.is_right, (way, found)
+        for outcome in found.outcomes:
+            assert outcome.limited >= 0.9, (way, outcome)
+            assert outcome.collateral <= 0.05 and 1 <= outcome.rules <= 4, (way, outcome)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
