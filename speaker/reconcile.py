@@ -73,10 +73,11 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------ what is wanted
 
     def set_neighbours(self, neighbours: Iterable[Neighbour], now: float) -> None:
-        """Who is there; everything is looked at again."""
+        """Who is there; everything is looked at again, by `found` where what ExaBGP holds is not known yet."""
         self.neighbours = {one.peer_address: one for one in neighbours}
         self.is_blind = False
-        self.settle_all(now)
+        if not self.is_paused:
+            self.settle_all(now)
 
     def set_missing(self, peers: frozenset[Address], now: float) -> None:
         """Neighbours that ExaBGP has no session for: it would say `done` and tell nobody."""
