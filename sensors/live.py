@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from rules.errors import Refused
+from sensors import allocator
 from sensors.progress import telling
 from sensors.settings import SensorSettings
 
@@ -32,6 +33,7 @@ def run(
 ) -> None:
     """Captures and detects until SIGTERM, SIGINT or `stop`. Without link settings detections are only logged. Raises
     `Refused` when an interface can't be captured."""
+    allocator.keep_small()
     use_kernel_cache(settings.kernel_cache)
     from sensors.link import Link
     from sensors.loop import Sensor
@@ -57,6 +59,7 @@ def run(
     if settings.metrics_port is not None:
         serve(settings.metrics_address, settings.metrics_port, board)
     _stop_on_signals(stop)
+    allocator.give_back()
     if link:
         link.start()
     board.start()
