@@ -37,6 +37,8 @@ class Attack:
     peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
     picture: Picture = field(default_factory=lambda: Picture((), (), 0, None))
     signatures: tuple[Signature, ...] = ()
+    is_rough: bool = False
+    """Whether it was only glanced at, and its rules have to be looked for yet."""
     confidence: float = 0.5
     """That it is an attack and named right."""
     sources: int = 0

@@ -1,6 +1,5 @@
 """An attack's vectors, sources and rules, drawn from the packets that are remembered of it."""
 
-from bisect import bisect_right
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,12 +13,15 @@ from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
 from sensors.headers import COLUMNS, Kind
 from sensors.origins import Origins
+from sensors.remembered import Remembered, thinned
 from sensors.settings import Detecting
-from sensors.signature import signatures
+from sensors.signature import Evidence, searched, settled
 from sensors.tables import ANY, Tables
 
 DESCRIBED_PACKETS = 32_768
-"""Live, the newest packets of an attack that its vectors and rules are drawn from: enough for shares to a percent."""
+"""Packets of an attack that its vectors and rules are drawn from, live the newest: enough for shares to a percent."""
+FIRST_PACKETS = 4_096
+"""The same at the first glance, when many begin at once."""
 MOSTLY_USUAL = 0.5
 """A kind of packets of which so much comes anyway is no part of an attack."""
 LEAST_NS = 100_000_000
@@ -35,6 +37,9 @@ class Describer:
     def __init__(self, settings: Detecting, judging: bool, floor: float | None) -> None:
         """`judging` and `floor`: as the engine's."""
         self._settings, self._judging, self._floor = settings, judging, floor
+        self._remembered = Remembered()
+        self.searches, self.packets = 0, 0
+        """Rules looked for anew, and packets described, ever: what costs time."""
 
     def describe(
         self,
@@ -44,10 +49,13 @@ class Describer:
         usual: NDArray[np.float32],
         reported: Iterable[Network] = (),
         since_ns: int = 0,
+        *,
+        glance: bool = False,
     ) -> None:
         """Vectors, sources and rules of an attack, from its remembered packets; keeps the last ones when none are
         left. `usual`: the target's average rates by column; `reported`: what inside it has an attack of its own;
-        `since_ns`: since when, live, a limit is crossed without a pause."""
+        `since_ns`: since when, live, a limit is crossed without a pause; `glance`: by fewer packets, and with the
+        plain rules, so that a message need not wait."""
         if attack.metric in OUTGOING:
             return
         # Live, the last second tells what goes on; a capture is described as a whole.
@@ -61,10 +69,11 @@ class Describer:
         if self._judging:
             attack.kinds |= self._guilty(tables, attack)
             sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
+            sample = thinned(sample, DESCRIBED_PACKETS)
         else:
             anyway = self._anyway(tables, attack, usual)
             sample = incoming[np.isin(incoming["kind"], [kind for kind in kinds if anyway[kind] < MOSTLY_USUAL])]
-            sample = sample[-DESCRIBED_PACKETS:]
+            sample = sample[-FIRST_PACKETS if glance else -DESCRIBED_PACKETS :]
         if not len(sample):
             return
         general = bool(crossed & {Metric.PACKETS, Metric.BITS}) or self._judging
@@ -80,17 +89,23 @@ class Describer:
         )
         attack.sources = max(attack.sources, attack.picture.sources)
         attack.counted = sum(1 << kind for kind in np.unique(sample["kind"]).tolist())
-        attack.signatures = signatures(
-            attack.target,
-            sample,
-            attack.picture,
-            normal,
-            severity=attack.severity,
-            background=anyway,
-            before=attack.signatures,
-        )
+        self._propose(attack, Evidence.of(sample, normal, attack.severity, anyway), anyway, glance)
         attack.confidence = confidence(attack.picture, sample, normal, attack.severity)
         attack.details = observations(sample, attack.picture.origins)
+
+    def _propose(self, attack: Attack, evidence: Evidence, anyway: NDArray[np.float64] | None, glance: bool) -> None:
+        """The rules: those of before while they do, else the plain ones at a glance, else new ones."""
+        self.packets += len(evidence.sample)
+        # What a glance proposed is no reason to look no further.
+        before = () if attack.is_rough else attack.signatures
+        if found := settled(before, evidence):
+            attack.signatures = found
+            return
+        self.searches += not glance
+        attack.signatures = searched(
+            attack.target, evidence, attack.picture, background=anyway, before=before, plain=glance
+        )
+        attack.is_rough = glance
 
     def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[judge.Verdict, ANY]:
         """A closer look at what a host got in the last long window, as far as there was one."""
@@ -101,10 +116,11 @@ class Describer:
         return judge.judge(host, incoming, outgoing, span, self._floor), incoming
 
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
-        """What a target got and sent in a span of analysis time, both included."""
-        entries = tables.since(begin_ns)
-        entries = entries[: bisect_right(entries["time"], end_ns)]
-        return judge.both_ways(target, entries)
+        """What a target got in a span of analysis time, both ends included, and, for a closer look, what it sent."""
+        recent = self._remembered.recent(tables, begin_ns)
+        span = recent.between(begin_ns, end_ns)
+        got = recent.got(target, span)
+        return got, recent.sent(target, span) if self._judging else got[:0]
 
     def _guilty(self, tables: Tables, attack: Attack) -> frozenset[Kind]:
         """Kinds that a closer look at the attack's last long window condemns."""
@@ -116,8 +132,7 @@ class Describer:
     def _anyway(self, tables: Tables, attack: Attack, usual: NDArray[np.float32]) -> NDArray[np.float64]:
         """For each kind, the share of its packets now that come at any time: no part of the attack."""
         seconds = self._settings.middle_seconds
-        last = tables.since(tables.clock_ns - int(seconds * 1e9))
-        last = last[judge.inside(attack.target, last, "destination")]
+        last, _ = self.between(tables, attack.target, tables.clock_ns - int(seconds * 1e9), (1 << 63) - 1)
         rates = np.bincount(last["kind"], last["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
         out: NDArray[np.float64] = np.minimum(1.0, usual[:COLUMNS] / np.maximum(rates, 1e-9)) * (rates > 0)
         return out
@@ -126,8 +141,8 @@ class Describer:
         """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
         packets must not count as what it would hurt; a capture tells the first packet exactly."""
         margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
-        history = tables.history()
-        return judge.both_ways(attack.target, history[history["time"] < attack.first_ns - margin])[0]
+        history = self._remembered.history(tables).got(attack.target, slice(None))
+        return history[history["time"] < attack.first_ns - margin]
 
 
 def observations(sample: ANY, where: Origins) -> dict[str, object]:

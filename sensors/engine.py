@@ -37,8 +37,9 @@ __all__ = ["Emit", "Engine", "zone_measures"]
 Emit = Callable[[Detection, Attack], None]
 """Takes each message, and the attack as the engine keeps it; must not block."""
 
-DESCRIBED_PER_TICK = 16
-"""Attacks classified in one tick, so that a thousand targets at once never hold up the capture."""
+SPOKEN_PER_TICK, SEARCHED_PER_TICK, DESCRIBED_PER_TICK = 16, 2, 65_536
+"""Messages, searches for new rules and packets classified in one tick, so that a thousand targets at once never hold up
+the capture. A new attack beyond the searches is told with a glance's vectors and rules, and looked at again later."""
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
 NO_ZONE = "-"
@@ -255,19 +256,26 @@ class Engine:
         return max(zone.prefixes, key=lambda prefix: int(inside(prefix, recent, "destination").sum()))
 
     def _speak(self, seen: datetime) -> None:
-        for _ in range(min(len(self._waiting), DESCRIBED_PER_TICK)):
+        describer = self._describer
+        searches, packets = describer.searches + SEARCHED_PER_TICK, describer.packets + DESCRIBED_PER_TICK
+        for _ in range(min(len(self._waiting), SPOKEN_PER_TICK)):
+            is_much = describer.searches >= searches or describer.packets >= packets
+            if is_much and self._waiting[0][1] is not State.STARTED and not self._judging:
+                return
             row, state = self._waiting.popleft()
             attack = self.attacks.get(row)
             if attack is None:
                 continue
-            self._describe(row, attack)
+            self._describe(row, attack, is_much and not self._judging)
+            if attack.is_rough and state is State.STARTED:
+                self._waiting.append((row, State.ONGOING))
             self._emit(attack.detection(self._sensor, self._vantage, state, seen), attack)
             if state is State.OVER:
                 self.tables.rows[row, PINNED] &= ~ATTACKED
                 self._sources.close(row)
                 del self.attacks[row]
 
-    def _describe(self, row: int, attack: Attack) -> None:
+    def _describe(self, row: int, attack: Attack, glance: bool) -> None:
         silent = self.tables.clock_ns - attack.last_ns > self._settings.long_seconds * 1e9
         if silent and attack.picture.vectors and not self._judging:
             # Between pulses what is remembered fades, and other traffic must not be taken for the attack.
@@ -284,7 +292,8 @@ class Engine:
             and other_row != row
             and row in self._covering.above(other_row)
         ]
-        self._describer.describe(self.tables, attack, frozenset(crossed), self._usual.rates(row), within, since)
+        usual = self._usual.rates(row)
+        self._describer.describe(self.tables, attack, frozenset(crossed), usual, within, since, glance=glance)
         if attack.counted and not self._judging:
             self._sources.open(self.tables, row, attack.target, attack.counted, attack.first_ns)
             attack.sources = self._sources.count(row) or attack.sources

@@ -15,6 +15,8 @@ from sensors.tables import ANY
 
 FEWEST = 20
 """Fewer normal packets than this say nothing."""
+ENOUGH = 100
+"""Of fewer, none hit does not say that one in a hundred isn't."""
 _CONNECTIONS = 10
 """Fewer new connections than this aren't measured."""
 _SYN_LENGTHS = (52, 60)
@@ -69,6 +71,10 @@ class Normal:
     def tells(self) -> bool:
         """Whether there is enough of it."""
         return self.count >= FEWEST
+
+    def told(self, harm: float) -> float | None:
+        """The harm as a rule may claim it; None where so few packets would flatter it."""
+        return harm if self.count >= ENOUGH or harm * ENOUGH >= 1 else None
 
     def harm(self, hit: Mask) -> float:
         """The worst share that a rule takes, 0 to 1; `hit`: the entries that it selects."""

@@ -112,7 +112,7 @@ class Sources:
         else:
             wide = {slot: _masked(target)}
             self._wide |= wide
-        self._feed(tables, self._read - len(tables.since(first_ns)), mine, wide)
+        self._feed(tables, self._read - tables.count_since(first_ns), mine, wide)
 
     def close(self, row: int) -> None:
         """The attack is over."""

@@ -130,16 +130,24 @@ class Tables:
 
     def since(self, moment_ns: int) -> ANY:
         """The remembered packets from that analysis time on, oldest first."""
+        older, newer = self._halves_since(moment_ns)
+        return np.concatenate((older, newer)) if len(older) else newer
+
+    def count_since(self, moment_ns: int) -> int:
+        """How many those are."""
+        return sum(map(len, self._halves_since(moment_ns)))
+
+    def _halves_since(self, moment_ns: int) -> tuple[ANY, ANY]:
+        """The ring's two ends, as views."""
         written, size = int(self.state[RING_HEAD]), len(self.ring)
         entries = self.ring.view(HEADER).reshape(-1)
         head = written % size
         older = entries[head:] if written >= size else entries[:0]
         newer = entries[:head]
         if len(newer) and newer["time"][0] < moment_ns:
-            return newer[bisect_left(newer["time"], moment_ns) :]
+            return older[:0], newer[bisect_left(newer["time"], moment_ns) :]
         # Not searchsorted: it would first copy every time out of its entry.
-        older = older[bisect_left(older["time"], moment_ns) :]
-        return np.concatenate((older, newer)) if len(older) else newer
+        return older[bisect_left(older["time"], moment_ns) :], newer
 
     def history(self) -> ANY:
         """The entries of the normal history; a view, not a copy."""

@@ -14,7 +14,8 @@ from rules.zone import Metric, Mode, Zone
 from sensors import walk
 from sensors.attack import Attack
 from sensors.baseline_limits import Learning
-from sensors.engine import Engine
+from sensors.describe import FIRST_PACKETS
+from sensors.engine import DESCRIBED_PER_TICK, SEARCHED_PER_TICK, SPOKEN_PER_TICK, Engine
 from sensors.headers import HEADER, MAPPED, Total
 from sensors.settings import Detecting, Memory
 from sensors.tables import ANY, WATCH, key
@@ -241,3 +242,23 @@ def test_a_limit_crossed_by_little_is_found_in_the_end() -> None:
     stage = Stage(Zone("z", ZONE.prefixes, limits=((Metric.SYN_PACKETS, 100),)))
     stage.flood(8, 110)
     assert stage.states() == [State.STARTED]
+
+
+def test_a_hundred_new_victims_are_told_of_at_once_and_looked_at_one_after_another() -> None:
+    stage, victims = Stage(Zone("z", ZONE.prefixes, limits=((Metric.SYN_PACKETS, 500),))), 100
+    stage.flood(1, 100)
+    describer, work = stage.engine._describer, list[tuple[int, int]]()
+    for _ in range(75):
+        before, entries = (describer.searches, describer.packets), syns(victims * 40, stage.now)
+        entries["destination_low"] = VICTIM + np.arange(len(entries)) % victims * 256
+        stage.feed(entries)
+        stage.tick()
+        work.append((describer.searches - before[0], describer.packets - before[1]))
+    assert max(searches for searches, _ in work) <= SEARCHED_PER_TICK
+    assert max(packets for _, packets in work) <= DESCRIBED_PER_TICK + SPOKEN_PER_TICK * FIRST_PACKETS
+    begun = [detection for detection in stage.said if detection.state is State.STARTED]
+    assert len({detection.target for detection in begun}) == len(begun) == victims
+    assert (begun[-1].seen - begun[0].seen).total_seconds() <= 0.04 * (victims / SPOKEN_PER_TICK + 1)
+    assert {str(detection.vector) for detection in begun} == {"syn_flood"}
+    assert all(detection.signatures for detection in begun)
+    assert not any(attack.is_rough for attack in stage.engine.attacks.values())

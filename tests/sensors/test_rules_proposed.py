@@ -111,7 +111,7 @@ def test_a_rule_matches_exactly_the_packets_it_claims(pair: tuple[Vector, Networ
     vector, target = pair
     random = np.random.default_rng(seed)
     sample = np.sort(random.choice(pool(vector, target)[:3_000], 300), order="time")
-    normal = random.choice(pool(None, target), 60)
+    normal = random.choice(pool(None, target), 120)
     for rule in signatures(target, sample, classify(sample, by_bytes=False), normal):
         hits = np.array([selects(rule.match, packet(entry)) for entry in sample])
         sizes = sample["length"].astype(float)
