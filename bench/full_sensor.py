@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from bench.fastnetmon import TUNED, fastnetmon
+from bench.fastnetmon import FIRST, TUNED, fastnetmon
 from bench.result import TARGET, Result
 from lab import sender
 from lab.appliance import START_SECONDS, STOPBANK
@@ -39,8 +39,7 @@ TUNED_GOAL, DEFAULT_GOAL, MEMORY_GOAL = 1.0, 0.35, 0.5
 _FEED, _WATCH = "feed", "watch"
 _NOBODY = "02:00:00:00:00:99"
 """A mirror's frames are for somebody else, so that the kernel drops them behind the consumer."""
-_PREFERRED = ("nice", "-n", "-20")
-"""Sender and consumers alike: what else runs on the machine shall not decide who loses packets."""
+_PREFERRED = ("sh", "-c", FIRST + 'exec "$@"', "sh")
 _KERNELS = Path.home() / ".cache" / "stopbank-bench-kernels"
 """Compiled code outlives the run: a minute saved."""
 
@@ -83,14 +82,22 @@ def _ours(directory: Path) -> Generator[Result, None, Seen]:
     with _link() as (feed, watch), _sensor(watch, directory) as (pid, numbers):
         before = numbers()
         known = _hosts(feed)
-        wait_until(lambda: int(numbers()["packets_total"]) >= before["packets_total"] + known * 0.99, "hosts unseen")
-        start = numbers()
+        wait_until(lambda: numbers()["packets_total"] >= before["packets_total"] + known * 0.99, "hosts unseen")
+        start = _settled(numbers)
         seen = _fed(feed, pid)
-        # Heartbeats come once a second.
-        time.sleep(2.2)
-        end = numbers()
+        end = _settled(numbers)
     yield from _own_figures(seen, start, end)
     return seen
+
+
+def _settled(numbers: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    """The numbers once two heartbeats in a row, a second or more apart, tell of no new packet."""
+    before, last = -1.0, numbers()
+    while last["packets_total"] != before:
+        before = last["packets_total"]
+        time.sleep(2.2)
+        last = numbers()
+    return last
 
 
 def _own_figures(seen: Seen, start: Mapping[str, float], end: Mapping[str, float]) -> Iterator[Result]:
@@ -174,7 +181,10 @@ def _hosts(feed: Namespace) -> int:
 
 def _sent(feed: Namespace, streams: list[Stream]) -> list[Sent]:
     command = [*_PREFERRED, "taskset", "-c", str(SENDING), *sender.command(feed, _FEED, _NOBODY)]
-    done = subprocess.run(command, input=sender.plan(streams), capture_output=True, text=True, check=True, timeout=180)
+    done = subprocess.run(
+        command, input=sender.plan(streams), capture_output=True, text=True, check=True, timeout=180,
+        start_new_session=True,
+    )  # fmt: skip
     return sender.results(done.stdout)
 
 
