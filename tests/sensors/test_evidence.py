@@ -144,7 +144,8 @@ def recorded(ring: RecentBytes, settings: EvidenceSettings, *notes: Detection) -
     for note in notes:
         recorder.note(note)
     recorder.start()
-    recorder.stop()
+    # It is nice to everybody else, and may have the kernel to compile first.
+    recorder.stop(timeout_seconds=120)
     return recorder
 
 
