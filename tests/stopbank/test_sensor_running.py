@@ -24,7 +24,7 @@ from sensors.baseline_kept import Targets
 from sensors.baseline_limits import Learning
 from sensors.engine import Engine
 from sensors.settings import Memory
-from sensors.top import ask
+from sensors.top import ask, plain
 
 pytestmark = pytest.mark.peer
 
@@ -121,6 +121,7 @@ def test_what_was_learned_survives_kill_and_a_damaged_file_is_said(sensor: Runni
     sensor.start()
     assert sensor.look()["learned"]["targets"] == 200
     wait_until(lambda: sensor.look()["numbers"]["learned_saves_total"] > 0, "nothing was saved", 30)
+    assert "learned 200 targets" in plain(sensor.look())
     sensor.stop(signal.SIGKILL)
     written = (sensor.directory / "baseline-hosts.bin").read_bytes()
     sensor.start()
