@@ -7,12 +7,13 @@ its own: the kernel's part in handing packets over is the sender's and told as a
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -36,6 +37,7 @@ SENDING, WATCHING = 0, 1
 """Processors."""
 TUNED_GOAL, DEFAULT_GOAL, MEMORY_GOAL = 1.0, 0.35, 0.5
 """Of FastNetMon's: processor time when tuned, as shipped, and memory."""
+_IDLE_SECONDS = 3.0
 _FEED, _WATCH = "feed", "watch"
 _NOBODY = "02:00:00:00:00:99"
 """A mirror's frames are for somebody else, so that the kernel drops them behind the consumer."""
@@ -57,6 +59,10 @@ class Seen:
     """Resident, all hosts known, after the feed."""
     softirq_percent: float
     """Of the machine's processors."""
+    idle_percent: float
+    """Of a processor, all hosts known and nothing coming."""
+    shown: str = ""
+    """The rate that the consumer itself tells of, where it tells."""
 
 
 def run() -> Iterator[Result]:
@@ -115,9 +121,11 @@ def _own_figures(seen: Seen, start: Mapping[str, float], end: Mapping[str, float
 
 
 def _compared(name: str, ours: Seen, theirs: Seen, goal: float) -> Iterator[Result]:
-    note = f"at {ours.rate:,.0f} and {theirs.rate:,.0f} packets/s; the goal is {goal:g}"
+    note = f"at {ours.rate:,.0f} and {theirs.rate:,.0f} packets/s{theirs.shown}; the goal is {goal:g}"
     yield Result.against(f"full_sensor.cpu_against_{name}", ours.nanoseconds, "ns/packet", f"FastNetMon, {name}",
                          theirs.nanoseconds, note)  # fmt: skip
+    yield Result.against(f"full_sensor.idle_against_{name}", ours.idle_percent, "% of a processor",
+                         f"FastNetMon, {name}", theirs.idle_percent, f"{HOSTS:,} hosts known, no packets")  # fmt: skip
     yield Result.against(f"full_sensor.memory_against_{name}", ours.megabytes, "MB", f"FastNetMon, {name}",
                          theirs.megabytes, f"resident with {HOSTS:,} hosts; the goal is {MEMORY_GOAL:g}")  # fmt: skip
 
@@ -128,7 +136,10 @@ def _theirs(directory: Path, changes: Mapping[str, str]) -> Seen:
         time.sleep(2)
         _hosts(feed)
         time.sleep(2)
-        return _fed(feed, pid)
+        seen = _fed(feed, pid)
+        # The file is rewritten once a second.
+        shown = re.search(r"Incoming traffic\s+(\d+) pps", (directory / "shown").read_text())
+        return replace(seen, shown=f"; it tells of {int(shown[1]):,}/s" if shown else "; it tells no rate")
 
 
 def _listens(inside: Namespace) -> bool:
@@ -191,6 +202,9 @@ def _sent(feed: Namespace, streams: list[Stream]) -> list[Sent]:
 def _fed(feed: Namespace, pid: int) -> Seen:
     streams = [Stream(name, IPv4Network(VICTIM), round(WANTED * part), SECONDS) for name, part in MIX.items()]
     streams.append(Stream(BENIGN, NETWORK, round(WANTED * (1 - sum(MIX.values()))), SECONDS))
+    begun = _processor_ns(pid)
+    time.sleep(_IDLE_SECONDS)
+    idle = 100 * (_processor_ns(pid) - begun) / (_IDLE_SECONDS * 1e9)
     cpu, irq, whole = _processor_ns(pid), *_softirq()
     sent = _sent(feed, streams)
     time.sleep(0.2)
@@ -198,7 +212,7 @@ def _fed(feed: Namespace, pid: int) -> Seen:
     packets = sum(one.packets for one in sent)
     lasted = (max(one.last_ns for one in sent) - min(one.first_ns for one in sent)) / 1e9
     share = 100 * (irq_after - irq) / max(1, whole_after - whole)
-    return Seen(packets / lasted, packets, spent / packets, _resident_megabytes(pid), share)
+    return Seen(packets / lasted, packets, spent / packets, _resident_megabytes(pid), share, idle)
 
 
 def _processor_ns(pid: int) -> int:
