@@ -46,6 +46,8 @@ class Attack:
     """The kinds of its packets, a bit for each."""
     packets: int = 0
     """That the host got since it began."""
+    prior: NDArray[np.float64] | None = None
+    """Packets of each kind a second that the target got just before, as far as they were remembered when it began."""
     sequence: int = 0
     details: dict[str, object] = field(default_factory=dict)
     """Observations for people: where from, which ports, how long."""

@@ -28,6 +28,11 @@ LEAST_NS = 100_000_000
 """Less of an attack is not worth a description."""
 EVIDENCE_NS = 500_000_000
 """How much of a host's traffic a closer look wants to see, unless the capture ends before."""
+PRIOR_NS, PRIOR_MARGIN_NS = 4_000_000_000, 1_000_000_000
+"""How long, and how long before an attack's first packet, its target's traffic says what came before. A late tick puts
+the first packet too late."""
+MINOR = 0.2
+"""A kind of packets below this share of all is held against what came before; an attack that rises slowly is above."""
 _ALL = frozenset(Kind)
 
 
@@ -134,8 +139,22 @@ class Describer:
         seconds = self._settings.middle_seconds
         last, _ = self.between(tables, attack.target, tables.clock_ns - int(seconds * 1e9), (1 << 63) - 1)
         rates = np.bincount(last["kind"], last["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
-        out: NDArray[np.float64] = np.minimum(1.0, usual[:COLUMNS] / np.maximum(rates, 1e-9)) * (rates > 0)
+        if attack.prior is None:
+            attack.prior = self._prior(tables, attack)
+        # Of a target seen for the first time a moment ago nothing is usual yet; what came before may still be told.
+        before = np.where(rates < MINOR * rates.sum(), attack.prior, 0.0)
+        known = np.maximum(usual[:COLUMNS], before)
+        out: NDArray[np.float64] = np.minimum(1.0, known / np.maximum(rates, 1e-9)) * (rates > 0)
         return out
+
+    def _prior(self, tables: Tables, attack: Attack) -> NDArray[np.float64]:
+        """Rates by kind of what the target got in the seconds before the attack."""
+        end = attack.first_ns - PRIOR_MARGIN_NS
+        earlier, _ = self.between(tables, attack.target, end - PRIOR_NS, end)
+        if not len(earlier):
+            return np.zeros(COLUMNS)
+        seconds = max((end - int(earlier["time"][0])) / 1e9, 0.5)
+        return np.bincount(earlier["kind"], earlier["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
 
     def _normal(self, tables: Tables, attack: Attack) -> ANY:
         """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first

@@ -266,7 +266,7 @@ def test_an_attack_with_quiet_nights_is_adopted_later() -> None:
 def test_what_is_above_a_static_limit_is_never_adopted() -> None:
     watched = Watched(1)
     watched.get(2 * DAY, udp=200)
-    watched.get(3 * DAY, udp=31_000, frozen=True)
+    watched.get(3 * DAY, udp=61_000, frozen=True)
     assert watched.limit(0) < 25_000
     assert not watched.learned.waiting
 

@@ -262,3 +262,20 @@ def test_a_hundred_new_victims_are_told_of_at_once_and_looked_at_one_after_anoth
     assert {str(detection.vector) for detection in begun} == {"syn_flood"}
     assert all(detection.signatures for detection in begun)
     assert not any(attack.is_rough for attack in stage.engine.attacks.values())
+
+
+def test_what_a_target_got_just_before_is_no_part_of_the_attack() -> None:
+    stage = Stage(replace(ZONE, limits=((Metric.PACKETS, 2_000),)))
+    # A target seen for the first time three seconds ago: nothing is usual yet.
+    transfer: dict[str, object] = {"tcp_flags": 16, "length": 1400, "source_low": MAPPED | 0xC6120001}
+    for second in range(6):
+        for _ in range(25):
+            stage.feed(syns(20, stage.now, **transfer))
+            if second >= 3:
+                # More bytes of the transfer than a twentieth of the attack's: enough for a rule of its own.
+                stage.feed(syns(400, stage.now))
+            stage.tick()
+    assert stage.said
+    told = {str(share.vector) for detection in stage.said for share in detection.vectors}
+    assert told == {"syn_flood"}
+    assert all("syn" in str(signature.match) for detection in stage.said for signature in detection.signatures)
