@@ -98,7 +98,7 @@ def test_sending_takes_no_time_while_the_intake_hangs(tmp_path: Path) -> None:
         begun = time.monotonic()
         for number in range(1_000):
             link.send(detection("a", number))
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 2
         wait_until(lambda: link.status.waiting == 2, "updates have been coalesced to the start and the newest")
         assert not link.status.connected
         assert "enroll" in link.status.trouble
