@@ -29,5 +29,7 @@ def parse_command(words: Sequence[str]) -> None:
 def unknown_options(words: Sequence[str]) -> list[str]:
     """Options among the words that the command they name doesn't have."""
     command, rest = resolve(words)
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
     return [word for word in rest if word.startswith("-") and word != "-" and word not in known]
