@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 
@@ -175,6 +176,7 @@ class Memory:
     def stop(self) -> None:
         """End it after what it is doing."""
         self._requests.put(None)
+        self._synchronised.set()
         self._thread.join(timeout=5)
 
     def ask(self, request: Request) -> None:
@@ -333,7 +335,7 @@ class Memory:
         self._carried = {}
         verdicts: dict[RuleId, Offer] = {}
         untold: list[Offer] = []
-        for record in (*first, *self._in_time(then)):
+        for record in chain(first, self._in_time(then)):
             offer = self._verdicts.get(record.id)
             # The whole record: also who asked, what was measured and who approved it decide. An objection may be
             # lifted by time, by room or by a clock that is set right: it is asked for again.

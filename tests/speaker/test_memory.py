@@ -17,7 +17,7 @@ from rules.neighbour import SessionFamily
 from rules.rule import RuleId
 from speaker.clock import Clock, Moment
 from speaker.journal import Wish
-from speaker.memory import CHUNK, Away, Configured, Known, Left, Look, Memory, Switched, ToLoop
+from speaker.memory import CHUNK, SYNCHRONISED_SECONDS, Away, Configured, Known, Left, Look, Memory, Switched, ToLoop
 from speaker.settings import Settings
 from store import canonical
 from store.records import World
@@ -238,7 +238,8 @@ def test_what_ended_and_what_is_new_is_told_before_what_stands_is_judged_again(b
     assert isinstance(left, Left) and left.rules == {new, *standing}
     first = bench.known()
     assert [offer.record.id for offer in first.offers] == [new] and not first.is_complete
-    assert bench.told.empty()
+    with pytest.raises(queue.Empty):
+        bench.told.get(timeout=SYNCHRONISED_SECONDS / 5)
     bench.memory.synchronised()
     while not (known := bench.known()).is_complete:
         pass
