@@ -14,7 +14,7 @@ from rules.match import Network
 from rules.traffic import AMPLIFICATION_SERVICES, Vector, VectorShare
 from rules.zone import Metric
 from sensors.headers import HAS_PORTS, Kind
-from sensors.origins import Origins, folded, origins
+from sensors.origins import Origins, folded, origins, varied
 from sensors.reflection import is_reflection
 from sensors.sessions import session_vector
 from sensors.tables import ANY
@@ -170,7 +170,7 @@ def _lead(shares: list[float], amounts: NDArray[np.float64]) -> float:
 
 def _statements(named: tuple[VectorShare, ...], sample: ANY, target: Network | None) -> tuple[VectorShare, ...]:
     out = []
-    if target is not None and target.prefixlen < target.max_prefixlen and _hosts(sample) >= _HOSTS:
+    if target is not None and target.prefixlen < target.max_prefixlen and varied(sample, "destination") >= _HOSTS:
         out.append(VectorShare(Vector("carpet_bombing"), 1.0, 1.0))
     if len(_families(named)) >= 2:
         out.append(VectorShare(Vector("multi_vector"), 1.0, 1.0))
@@ -183,13 +183,6 @@ def _families(named: tuple[VectorShare, ...]) -> set[Vector]:
     if any(vector.kind in ("udp_amp", "udp_flood") for vector in real):
         real.discard(Vector("ip_fragment_flood"))
     return real
-
-
-def _hosts(sample: ANY) -> float:
-    """How many hosts hit alike would be as varied: the exponential of the entropy over destinations."""
-    counts = np.unique(folded(sample, "destination"), return_counts=True)[1]
-    shares = counts / counts.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _groups(sample: ANY, beside: ANY, weights: NDArray[np.float64]) -> list[_Group]:

@@ -7,11 +7,11 @@ all day. Reflectors are many, answer unasked and at length; partners in a conver
 import numpy as np
 
 from rules.traffic import CONVERSATIONS
-from sensors.origins import effective, flows, folded
+from sensors.origins import flows, varied
 from sensors.tables import ANY
 
 MANY = 20.0
-"""Effective number of sources from which on they are no few big talkers."""
+"""Sources, as varied as so many alike, from which on they are no few big talkers."""
 _STAYS = 10
 """A flow with more packets than this is a conversation."""
 _LONG = {"dns": 300.0, "ntp": 120.0}
@@ -39,8 +39,7 @@ def is_reflection(service: str, part: ANY) -> bool:
 
 
 def _from_many(part: ANY) -> bool:
-    _, places = np.unique(folded(part, "source"), return_inverse=True)
-    return effective(np.bincount(places, part["weight"]).astype(np.float64)) >= MANY
+    return varied(part, "source") >= MANY
 
 
 def _one_port(part: ANY) -> bool:
