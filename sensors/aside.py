@@ -1,7 +1,7 @@
 """What is looked for beside rates: slow HTTP and access logs, once a second, in a thread of its own.
 
-The capture thread never waits for it: it hands over remembered headers when the last ones were taken, and takes what
-was found. A log that can't be read is tried again and shown.
+The capture thread never waits for it: it hands over gathered headers when the last ones were taken, and takes what was
+found. A log that can't be read is tried again and shown.
 """
 
 import threading
@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 import structlog
 
-from rules.match import TCP
 from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors.accesslog import LogWatch
 from sensors.connections import SlowWatch
-from sensors.tables import ANY, Tables
+from sensors.gathered import Gathering, Handed
+from sensors.tables import Tables
 
 log = structlog.get_logger("aside")
 
@@ -32,7 +32,8 @@ class Aside:
     def __init__(self, slow: SlowWatch | None, logs: Sequence[LogWatch], zones: tuple[Zone, ...]) -> None:
         self._slow, self._logs = slow, tuple(logs)
         self._zones = zones
-        self._handed: deque[tuple[ANY, int]] = deque(maxlen=1)
+        self._handed: deque[tuple[Handed, int]] = deque(maxlen=1)
+        self._gathering: Gathering | None = None
         self._found: deque[Detection] = deque()
         self._clock = self._moved = self._due = 0
         self._troubles: dict[int, str] = {}
@@ -56,18 +57,19 @@ class Aside:
         self._zones = zones
 
     def hand(self, tables: Tables, now: int) -> None:
-        """Once a second: what was remembered of TCP since the last time. `now`: monotonic, in ns."""
-        if self._slow is None or now < self._due or self._handed:
+        """At each tick: gathers what was remembered, and hands it over once a second. `now`: monotonic, in ns."""
+        if self._slow is None:
+            return
+        if self._gathering is None:
+            self._gathering = Gathering(tables, self._slow.settings.ports)
+        self._gathering.feed(tables)
+        if now < self._due or self._handed:
             return
         self._due = now + int(PERIOD_SECONDS * 1e9)
-        clock, since = tables.clock_ns, self._clock + 1
-        if clock != self._clock:
-            self._clock, self._moved = clock, now
-        entries = tables.since(since)
-        # A copy: the ring goes on.
-        tcp = entries[entries["protocol"] == TCP]
+        if tables.clock_ns != self._clock:
+            self._clock, self._moved = tables.clock_ns, now
         # Where nothing comes any more, analysis time stands still and quiet would never end.
-        self._handed.append((tcp, clock + now - self._moved))
+        self._handed.append((self._gathering.take(), self._clock + now - self._moved))
 
     def take(self) -> list[Detection]:
         """What was found since the last call."""
@@ -108,9 +110,9 @@ class Aside:
 
     def _look_at_headers(self) -> None:
         if self._slow and self._handed:
-            entries, now = self._handed[0]
+            handed, now = self._handed[0]
             self._slow.protect(self._zones)
-            self._tell(self._slow.look(entries, now, datetime.now(UTC)))
+            self._tell(self._slow.look(handed, now, datetime.now(UTC)))
             self._handed.clear()
 
     def _look_at_logs(self) -> None:

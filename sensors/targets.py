@@ -9,42 +9,67 @@ from numpy.typing import NDArray
 from rules.zone import Zone
 from sensors.headers import COLUMNS, METRIC_COLUMNS, Column
 from sensors.sampling import Sampling
-from sensors.tables import KEY_HIGH, KEY_LOW, ZONE, Tables
+from sensors.tables import KEY_LOW, LINE, WATCH, ZONE, Tables
 
-SHOWN = 20
+SHOWN, WATCHED = 20, 400
+"""Hosts told of, and looked at whole: those with most packets, and as many of those near a limit."""
 
 
 class TargetRates:
-    """Counters of now minus counters of the last look."""
+    """Counters of now minus counters of the last look.
+
+    Of all targets only packets and bytes are kept from one look to the next: a copy of everything a hundred thousand
+    hosts have counted costs more than to watch them. Those near their limits and those that get most are looked at
+    whole, from the second look on.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._counts = np.zeros((0, COLUMNS), np.int64)
-        self._keys = np.zeros((0, 2), np.int64)
+        self._counts = np.zeros((0, 2), np.int64)
+        self._keys = np.zeros(0, np.int64)
         self._then = 0.0
+        self._closer: dict[tuple[int, int], NDArray[np.int64]] = {}
+        """What those looked at whole had counted, by row and key."""
 
     def look(self, tables: Tables, zones: tuple[Zone, ...], now: float) -> list[dict[str, object]]:
         """The hosts with the highest rates and severities since the last look; `now` in seconds."""
         used = tables.used
-        counts = tables.rows[:used, :COLUMNS].copy()
-        keys = tables.rows[:used, [KEY_HIGH, KEY_LOW]]
-        common = min(len(self._counts), used)
-        fresh = counts.copy()
+        counts, keys = tables.rows[:used, Column.PACKETS : Column.BYTES + 1].copy(), tables.rows[:used, KEY_LOW].copy()
+        common = min(len(self._keys), used)
+        fresh = counts[:, 0].copy()
         # A row that changed hands began at zero.
-        same = (keys[:common] == self._keys[:common]).all(axis=1)
-        fresh[:common][same] -= self._counts[:common][same]
+        fresh[:common] -= np.where(keys[:common] == self._keys[:common], self._counts[:common, 0], 0)
         seconds, first = max(now - self._then, 1e-3), self._then == 0.0
+        chosen = _interesting(tables, fresh)
+        rates = np.maximum(self._gained(tables, chosen, counts, keys), 0) / seconds
         self._counts, self._keys, self._then = counts, keys, now
         if first or not used:
             return []
-        rates = np.maximum(fresh, 0) / seconds
-        severity = _severity(rates, tables.rows[:used, ZONE], zones)
-        # Prefixes are counted beside their hosts; here hosts alone are shown.
-        by_rate, by_severity = (np.argsort(-column)[: 4 * SHOWN] for column in (rates[:, Column.PACKETS], severity))
-        chosen = [row for row in dict.fromkeys([*by_severity.tolist(), *by_rate.tolist()]) if _is_host(tables, row)]
-        lines = [self._line(tables, zones, row, rates[row], float(severity[row]), seconds) for row in chosen]
-        lines = [line for line in lines if line["packets_per_second"]]
-        return sorted(lines, key=_order)[:SHOWN]
+        severity = _severity(rates, tables.rows[chosen, ZONE], zones)
+        lines = [
+            self._line(tables, zones, row, rates[at], float(severity[at]), seconds)
+            for at, row in enumerate(chosen.tolist())
+            if rates[at, Column.PACKETS] > 0
+        ]
+        return sorted((line for line in lines if line["packets_per_second"]), key=_order)[:SHOWN]
+
+    def _gained(
+        self, tables: Tables, rows: NDArray[np.int64], counts: NDArray[np.int64], keys: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """What each of these rows counted since the last look; of those not looked at whole then, packets and bytes."""
+        whole = tables.rows[rows, :COLUMNS]
+        out = np.zeros_like(whole)
+        names = list(zip(rows.tolist(), keys[rows].tolist(), strict=True))
+        for at, (row, key) in enumerate(names):
+            before = self._closer.get((row, key))
+            if before is not None:
+                out[at] = whole[at] - before
+            elif row < len(self._keys) and self._keys[row] == key:
+                out[at, : Column.BYTES + 1] = counts[row] - self._counts[row]
+            else:
+                out[at] = whole[at]
+        self._closer = {name: whole[at] for at, name in enumerate(names)}
+        return out
 
     def _line(
         self,
@@ -69,9 +94,14 @@ class TargetRates:
         }
 
 
-def _is_host(tables: Tables, row: int) -> bool:
-    host = tables.host(row)
-    return host.prefixlen == host.max_prefixlen
+def _interesting(tables: Tables, fresh: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The hosts that gained most packets, and those that the engine watches; prefixes are counted beside their hosts
+    and not shown."""
+    most = np.argpartition(-fresh, min(WATCHED, len(fresh) - 1))[:WATCHED] if len(fresh) else np.zeros(0, np.int64)
+    near = np.flatnonzero(tables.rows[: len(fresh), WATCH])
+    near = near[np.argsort(-fresh[near])][:WATCHED]
+    rows: NDArray[np.int64] = np.unique(np.concatenate((most, near)))
+    return rows[tables.rows[rows, LINE] == 0]
 
 
 def _order(line: dict[str, object]) -> tuple[float, float]:

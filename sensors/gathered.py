@@ -1,0 +1,110 @@
+"""The remembered packets that may belong to a slow attack, gathered at each tick for who follows connections.
+
+TCP to a web port, and of that all packets of some connections only when there are too many: which ones a keyed hash of
+addresses and ports says, so that a flood costs no more than a busy hour and nobody can choose to be left out. Each
+connection that is kept then stands for `one_of`.
+"""
+
+# mypy: disable-error-code="no-untyped-def,operator"
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensors.compiled import kernel
+from sensors.headers import HAS_PORTS, HEADER, WORDS
+from sensors.tables import ANY, RING_HEAD, SEED, Tables
+
+MOST = 8_192
+"""Packets between two looks; more, and fewer connections are followed."""
+_RARELY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What came between two looks."""
+
+    entries: ANY
+    """As `headers.HEADER`, in the order in which they came."""
+    lots: NDArray[np.uint32]
+    """Of each packet's connection: kept are those whose lot is a multiple of `one_of`."""
+    one_of: int = 1
+    """A power of two: of so many connections one is here, with all of its packets."""
+
+    @classmethod
+    def all(cls, entries: ANY) -> "Handed":
+        """Every connection."""
+        return cls(entries, np.zeros(len(entries), np.uint32))
+
+
+@kernel
+def gather(ring, begin, end, ports, seed, one_of, out, lots, at):
+    """Copies what matters of the ring's entries `begin` to `end`, as long as there is room behind `at`: where to go on
+    in the ring, and in `out`."""
+    size = len(ring) - 1
+    for number in range(begin, end):
+        entry = ring[number & size]
+        fields = entry[6]
+        is_tcp, is_later = fields & np.uint64(0xFF) == 6, fields >> np.uint64(32) & np.uint64(2) != 0
+        has_ports = fields >> np.uint64(48) & np.uint64(HAS_PORTS) != 0
+        if not is_tcp or is_later or not has_ports or ports[np.int64(entry[5] >> np.uint64(16)) & 0xFFFF] == 0:
+            continue
+        mixed = (entry[2] ^ np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15) ^ entry[4] ^ entry[1] << np.uint64(1)
+        mixed = (mixed ^ mixed >> np.uint64(29) ^ entry[5] & np.uint64(0xFFFFFFFF)) * np.uint64(0xBF58476D1CE4E5B9)
+        lot = (mixed ^ mixed >> np.uint64(31)) & np.uint64(0xFFFFFFFF)
+        if np.int64(lot) & (one_of - 1):
+            continue
+        if at >= len(out):
+            return number, at
+        for word in range(entry.shape[0]):
+            out[at, word] = entry[word]
+        lots[at] = lot
+        at += 1
+    return end, at
+
+
+class Gathering:
+    """What came since somebody last took it."""
+
+    def __init__(self, tables: Tables, ports: Iterable[int]) -> None:
+        self._ports = np.zeros(65_536, np.uint8)
+        self._ports[list(ports)] = 1
+        self._out, self._lots = np.zeros((MOST, WORDS), np.uint64), np.zeros(MOST, np.uint32)
+        self._read, self._count, self.one_of = int(tables.state[RING_HEAD]), 0, 1
+
+    def feed(self, tables: Tables) -> None:
+        """Takes what was remembered since the last time, in some 3 ns for each packet."""
+        end = int(tables.state[RING_HEAD])
+        begin, self._read = max(self._read, end - len(tables.ring)), end
+        while True:
+            begin, self._count = gather(
+                tables.ring, begin, end, self._ports, int(tables.state[SEED]), self.one_of, self._out, self._lots,
+                self._count,
+            )  # fmt: skip
+            if begin >= end or self.one_of >= _RARELY:
+                return
+            self.one_of *= 2
+            self._thin()
+
+    def _thin(self) -> None:
+        kept = np.flatnonzero(self._lots[: self._count] & np.uint32(self.one_of - 1) == 0)
+        self._count = len(kept)
+        self._out[: len(kept)], self._lots[: len(kept)] = self._out[kept], self._lots[kept]
+
+    def take(self) -> Handed:
+        """All of it, as copies; the next ones follow more connections where there is room for them."""
+        count, one_of = self._count, self.one_of
+        self._count = 0
+        if count < MOST // 4:
+            self.one_of = max(1, one_of // 2)
+        entries = self._out[:count].copy().view(HEADER).reshape(-1)
+        return Handed(entries, self._lots[:count].copy(), one_of)
+
+
+def warm_up(tables: Tables) -> None:
+    """Compiles, or loads, what gathering needs."""
+    gather(
+        tables.ring, 0, 0, np.zeros(65_536, np.uint8), 0, 1, np.zeros((1, WORDS), np.uint64), np.zeros(1, np.uint32), 0
+    )
