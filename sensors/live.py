@@ -43,19 +43,21 @@ def run(
     _take_place(settings)
     stop = stop or threading.Event()
     sensors: list[Sensor] = []
+    boards: list[StatusBoard] = []
 
     def protect(zones: "tuple[Zone, ...]") -> None:
         for sensor in sensors:
             sensor.protect(zones)
 
     def statistics() -> Any:
-        return sensors[0].statistics()
+        return boards[0].statistics
 
     link = Link(link_settings, protect, statistics) if link_settings else None
     with telling(lambda seconds: log.info(COMPILING, seconds=round(seconds))):
         sensor = Sensor(settings, link.send if link else lambda detection: True)
     sensors.append(sensor)
     board = StatusBoard(settings, sensor, lambda: link.status if link else None)
+    boards.append(board)
     if settings.metrics_port is not None:
         serve(settings.metrics_address, settings.metrics_port, board)
     _stop_on_signals(stop)
@@ -91,7 +93,10 @@ def compile_kernel(directory: Path | None, say: Callable[[float], None] = lambda
 
 def warm_up(engine: "Engine") -> None:
     """Compiles or loads all that an engine needs, before the first packet."""
+    from sensors import gathered
+
     engine.warm_up()
+    gathered.warm_up(engine.tables)
     for part in engine.learned.parts if engine.learned else ():
         part.warm_up()
 

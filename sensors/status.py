@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from rules.messages_values import Statistics
 from rules.traffic import Detection
 from sensors import targets
 from sensors.attack import Attack
@@ -103,6 +104,12 @@ class StatusBoard:
         except OSError as error:
             log.warning("status not told", why=str(error))
 
+    @property
+    def statistics(self) -> Statistics:
+        """What the heartbeat says: the numbers, and how many troubles there are."""
+        document = self.document
+        return Statistics.of(document["numbers"]) if document else self._sensor.statistics()
+
     def look(self, now: float) -> Document:
         """The document as of now."""
         sensor, link = self._sensor, self._link()
@@ -116,6 +123,11 @@ class StatusBoard:
         if link:
             numbers |= _link_numbers(link)
         evidence = sensor.evidence
+        troubles = [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])]
+        numbers |= {
+            "dropped_per_second": sum(one["dropped_per_second"] for one in self._lines),
+            "troubles": len(troubles),
+        }
         return {
             "at": datetime.now(UTC).isoformat(),
             "sensor": self._settings.name,
@@ -128,7 +140,7 @@ class StatusBoard:
             "link": _link(link),
             "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
             "learned": _learned(sensor.learned, now),
-            "troubles": [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])],
+            "troubles": troubles,
             "numbers": numbers,
         }
 
@@ -169,6 +181,11 @@ class StatusBoard:
 
     def _troubles(self, numbers: dict[str, int | float]) -> list[str]:
         found = [f"interface {one['name']} is down or gone" for one in self._lines if not one["up"]]
+        found += [
+            f"interface {one['name']} drops {one['dropped_per_second']:,} packets/s: they are not seen"
+            for one in self._lines
+            if one["dropped_per_second"]
+        ]
         found += self._sensor.raised
         found += self._sensor.log_troubles
         found += self._sensor.learned.troubles if self._sensor.learned else ()

@@ -6,7 +6,19 @@ import typer
 
 from rules.errors import Refused
 from rules.findings import Objected
-from stopbank.commands import audit, enrolment, keep, laboratory, machine, operate, processes, sensors, watching, zones
+from stopbank.commands import (
+    audit,
+    enrolment,
+    keep,
+    laboratory,
+    machine,
+    operate,
+    processes,
+    sensors,
+    status,
+    watching,
+    zones,
+)
 from stopbank.commands import rules as rules_commands
 from stopbank.logs import to_stderr
 from stopbank.terminal import REFUSED, UNUSABLE, tell, warn
@@ -27,7 +39,7 @@ for command in (
     processes.run,
     processes.stop,
     processes.reload,
-    processes.status,
+    status.status,
     processes.kill,
     sensors.analyze,
     sensors.enforce,

@@ -15,17 +15,18 @@ from store.records import World
 from store.store import Store
 
 
+class Unopened(Exception):
+    """The database is not there, or can't be used; the message says which and why."""
+
+
 def world(config: Config) -> World:
     """What the guard must know besides the database."""
     return World(neighbours(config), config.speaker.protected, config.speaker.infrastructure, wiring.limits(config))
 
 
 @contextmanager
-def store(config: Config, *, must_exist: bool = False) -> Iterator[Store]:
-    """The open database; one that can't be used ends the command with a clear line and exit 2."""
-    path = sqlite_path(config)
-    if must_exist and path is not None and not path.exists():
-        fail(f"database: {path} does not exist: nothing was set up with this configuration")
+def store(config: Config) -> Iterator[Store]:
+    """The open database, made where there is none; one that can't be used ends the command, exit 2."""
     try:
         config.paths.state.mkdir(mode=0o2770, parents=True, exist_ok=True)
     except OSError as error:
@@ -35,6 +36,29 @@ def store(config: Config, *, must_exist: bool = False) -> Iterator[Store]:
             yield opened
     except (StoreUnavailable, SchemaUnknown) as error:
         fail(f"database: {error}")
+
+
+@contextmanager
+def standing(config: Config) -> Iterator[Store]:
+    """The database that is there; for commands that read, or change what must be there. Makes nothing: exit 2."""
+    try:
+        with existing(config) as opened:
+            yield opened
+    except Unopened as error:
+        fail(f"database: {error}")
+
+
+@contextmanager
+def existing(config: Config) -> Iterator[Store]:
+    """The database that is there; raises `Unopened` where there is none, or it can't be used."""
+    path = sqlite_path(config)
+    if path is not None and not path.exists():
+        raise Unopened(f"{path} does not exist: nothing was set up with this configuration")
+    try:
+        with Store.open(config.database_url) as opened:
+            yield opened
+    except (StoreUnavailable, SchemaUnknown) as error:
+        raise Unopened(str(error)) from error
 
 
 def sqlite_path(config: Config) -> Path | None:

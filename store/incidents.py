@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import delete, desc, select, update
+from sqlalchemy import delete, desc, func, select, update
 from sqlalchemy.orm import Session
 
 from rules.errors import Refused
@@ -52,6 +52,12 @@ class Incidents(Database):
             query = query.where(IncidentRow.id < before)
         with self.reading() as session:
             return tuple(_incident(row) for row in session.scalars(query))
+
+    def count_open_incidents(self) -> int:
+        """How many have not closed, quiet ones included."""
+        query = select(func.count()).select_from(IncidentRow).where(IncidentRow.closed.is_(None))
+        with self.reading() as session:
+            return session.scalar(query) or 0
 
     def record_detection(self, detection: Detection, incident: int | None, now: datetime) -> bool:
         """Keeps a sensor's message; False when this very message was there already."""
@@ -105,6 +111,12 @@ class Incidents(Database):
                     detail=sensor.detail,
                 )
             )
+
+    def forget_sensor(self, name: str) -> bool:
+        """Removes a sensor's row, where there is one; should it be heard again, it comes back."""
+        query = delete(SensorRow).where(SensorRow.name == name).returning(SensorRow.name)
+        with self.writing(Concern.STATUS) as session:
+            return session.scalar(query) is not None
 
 
 def _news(before: IncidentRecord | None, after: IncidentRecord) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,19 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
 from werkzeug.exceptions import HTTPException
 
+from rules.incident import Phase
 from store.errors import StoreUnavailable
-from store.records import Intent, RuleFilter, RuleRecord
+from store.records import (
+    AnnouncementRecord,
+    IncidentRecord,
+    Intent,
+    RuleFilter,
+    RuleRecord,
+    SensorRecord,
+    UnreadableRecord,
+)
 from store.store import Store
-from webui import present
+from webui import present, troubles
 from webui.settings import Settings
 
 _HERE = Path(__file__).resolve().parent
@@ -45,42 +55,87 @@ def create_app(settings: Settings, store: Store, clock: Callable[[], datetime] =
 def overview() -> present.Page:
     """Everything the page shows, as of now; a database that doesn't answer is one of the problems shown."""
     settings, store, clock = current_app.extensions["stopbank"]
-    now = clock()
-    status = read_status(settings.state)
-    problems = present.status_problems(status, now)
-    records: tuple[RuleRecord, ...] = ()
-    wanted, hidden, announcements, incidents, sensors = 0, 0, (), (), ()
-    try:
-        # What waits for a person first, then what is new: that is what people look for.
-        alive = (*store.proposed(), *reversed(store.wanted()))
-        hidden = max(0, len(alive) - SHOWN)
-        ended = store.rules(RuleFilter(intents=frozenset({Intent.ENDED})), limit=SHOWN_ENDED)
-        records = (*alive[:SHOWN], *ended)
-        wanted = sum(one.intent is Intent.WANTED for one in alive)
-        problems += present.unreadable_problems(store.unreadable())
-        announcements, incidents, sensors = store.announcements(), store.incidents(limit=SHOWN), store.sensors()
-    except StoreUnavailable as error:
-        problems += (f"The database does not answer: {error}",)
+    return composed(settings.state, store, clock())
+
+
+def composed(
+    state: Path, store: Store | None, now: datetime, problems: tuple[str, ...] = (), apart: str | None = None
+) -> present.Page:
+    """The overview from the state directory and the store; without one, what is known without a database.
+
+    `problems` come first; `apart` names a sensor whose own troubles are told elsewhere.
+    """
+    status = read_status(state)
+    at, position = present.moment(now), mode(state)
+    is_silent = troubles.is_silent(status, now)
+    neighbours = present.neighbour_views(status, is_silent=is_silent)
+    found = [*problems, *troubles.of_speaker(status, now), *troubles.of_kill_switch(position)]
+    held = _Held()
+    if store is not None:
+        try:
+            held = _held(store)
+        except StoreUnavailable as error:
+            found.append(f"The database does not answer: {error}. Rules on routers stay until their deadlines.")
+    found += troubles.of_rows(held.unreadable)
+    if not is_silent:
+        found += troubles.of_rules(held.alive, held.announcements, now, has_neighbours=bool(neighbours))
+    found += troubles.of_sensors(held.sensors, now, apart)
     return present.Page(
-        at=present.moment(now),
-        mode=mode(settings.state),
-        rules_wanted=wanted,
-        rules_hidden=hidden,
-        problems=problems,
-        incidents=present.incident_views(incidents),
-        rules=present.rule_views(records, announcements, now),
-        neighbours=present.neighbour_views(status or {}),
-        sensors=present.sensor_views(sensors, now),
+        at=at,
+        mode=position,
+        rules_wanted=sum(one.intent is Intent.WANTED for one in held.alive),
+        rules_hidden=max(0, len(held.alive) - SHOWN),
+        problems=tuple(found),
+        incidents_open=held.incidents_open,
+        incidents_hidden=held.incidents_open - sum(one.closed is None for one in held.incidents),
+        incidents=present.incident_views(held.incidents),
+        rules=present.rule_views((*held.alive[:SHOWN], *held.ended), held.announcements, now),
+        neighbours=neighbours,
+        sensors=present.sensor_views(held.sensors, now),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the database says."""
+
+    alive: tuple[RuleRecord, ...] = ()
+    """What waits for a person first, then what is new: that is what people look for."""
+    ended: tuple[RuleRecord, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
+    announcements: tuple[AnnouncementRecord, ...] = ()
+    incidents: tuple[IncidentRecord, ...] = ()
+    """However many have closed since, those still open are among them."""
+    incidents_open: int = 0
+    sensors: tuple[SensorRecord, ...] = ()
+
+
+def _held(store: Store) -> _Held:
+    return _Held(
+        alive=(*store.proposed(), *reversed(store.wanted())),
+        ended=store.rules(RuleFilter(intents=frozenset({Intent.ENDED})), limit=SHOWN_ENDED),
+        unreadable=store.unreadable(),
+        announcements=store.announcements(),
+        incidents=_incidents(store),
+        incidents_open=store.count_open_incidents(),
+        sensors=store.sensors(),
+    )
+
+
+def _incidents(store: Store) -> tuple[IncidentRecord, ...]:
+    still = [one for phase in (Phase.OPEN, Phase.QUIET) for one in store.incidents(phase.value, limit=SHOWN)]
+    closed = (one for one in store.incidents(limit=SHOWN) if one.closed is not None)
+    return (*still, *closed)[:SHOWN]
 
 
 def read_status(state: Path) -> dict[str, Any] | None:
     """The speaker's status document; None when there is none that can be read."""
     try:
         document = json.loads((state / "status.json").read_text())
-    except (OSError, ValueError):
+        is_dated = datetime.fromisoformat(document["at"]).tzinfo is not None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return document if isinstance(document, dict) and "at" in document else None
+    return document if is_dated else None
 
 
 def mode(state: Path) -> str:

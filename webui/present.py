@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rules.lifecycle import Phase
-from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
-
-SENSOR_SILENCE = timedelta(seconds=10)
-STATUS_AGE = timedelta(seconds=10)
+from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord
+from webui.troubles import SENSOR_SILENCE
 
 _TONES = {
     Phase.ACTIVE: "good",
@@ -92,6 +90,8 @@ class SensorView:
     seen: str
     packets: str
     dropped: str
+    learned: str
+    """Targets whose usual traffic it knows; empty where it doesn't learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +105,15 @@ class Page:
     rules_hidden: int
     """Living rules that the list leaves out."""
     problems: tuple[str, ...]
+    """A line for each trouble, with what to do about it."""
+    incidents_open: int
+    """All of them, also where the list below is cut."""
+    incidents_hidden: int
+    """Open ones that the list leaves out."""
     incidents: tuple[IncidentView, ...]
     rules: tuple[RuleView, ...]
     neighbours: tuple[NeighbourView, ...]
     sensors: tuple[SensorView, ...]
-
-    @property
-    def incidents_open(self) -> int:
-        return sum(one.open for one in self.incidents)
 
     @property
     def sessions_up(self) -> int:
@@ -214,23 +215,24 @@ def sensor_views(records: Iterable[SensorRecord], now: datetime) -> tuple[Sensor
             seen=f"{duration(now - one.last_seen)} ago",
             packets=_count(one.statistics.get("packets_total")),
             dropped=_count(one.statistics.get("packets_dropped_total")),
+            learned=_count(one.statistics.get("learned_targets")),
         )
         for one in sorted(records, key=lambda one: one.name)
     )
 
 
-def neighbour_views(status: Mapping[str, Any]) -> tuple[NeighbourView, ...]:
-    """From the speaker's status document."""
+def neighbour_views(status: Mapping[str, Any] | None, *, is_silent: bool) -> tuple[NeighbourView, ...]:
+    """From the speaker's status document; of a speaker that is silent now, no session is known to be up."""
     return tuple(
         NeighbourView(
             name=str(one.get("name", "")),
-            state="up" if one.get("up") is True else "down",
-            up=one.get("up") is True,
+            state="unknown" if is_silent else "up" if one.get("up") is True else "down",
+            up=one.get("up") is True and not is_silent,
             families=", ".join(map(str, one.get("families", ()))),
             announced=int(one.get("rules", {}).get(Phase.ACTIVE.value, 0)),
             reason=_reason(one),
         )
-        for one in status.get("neighbours", ())
+        for one in (status or {}).get("neighbours", ())
     )
 
 
@@ -242,20 +244,6 @@ def _reason(neighbour: Mapping[str, Any]) -> str:
     if neighbour.get("inbound_updates"):
         words.append("announces routes to us, which it should not")
     return "; ".join(filter(None, words))
-
-
-def status_problems(status: Mapping[str, Any] | None, now: datetime) -> tuple[str, ...]:
-    """What the speaker itself reports as wrong, and its silence."""
-    if status is None:
-        return ("The speaker has not reported: nothing can be announced or withdrawn until it runs.",)
-    age = now - datetime.fromisoformat(str(status["at"]))
-    silence = (f"The speaker's last report is {age.total_seconds():.0f} s old.",) if age > STATUS_AGE else ()
-    return silence + tuple(map(str, status.get("problems", ())))
-
-
-def unreadable_problems(records: Iterable[UnreadableRecord]) -> tuple[str, ...]:
-    """Rows nobody can act on must not be invisible."""
-    return tuple(f"{one.table} {one.subject} can't be read: {one.problem}" for one in records)
 
 
 def moment(when: datetime) -> str:

@@ -33,7 +33,7 @@ def checkpoint(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     from store.checkpoint import sign
 
     found = loaded(config)
-    with opened.store(found, must_exist=True) as store:
+    with opened.standing(found) as store:
         verdict = store.verify_audit()
     if not verdict.is_sound:
         fail("the chain is broken, so nothing is signed: `stopbank audit verify` shows where", REFUSED)
@@ -46,7 +46,10 @@ def public_key(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
     """Prints the public half of the key that signs checkpoints (PEM), made at the first use."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    key = _private_key(loaded(config).paths.state / KEY_FILE).public_key()
+    state = loaded(config).paths.state
+    if not state.is_dir():
+        fail(f"paths.state: {state} does not exist: nothing was set up with this configuration")
+    key = _private_key(state / KEY_FILE).public_key()
     show(None, False, key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode().strip())
 
 
@@ -72,7 +75,7 @@ def verify(
         kept = () if checkpoints is None or key is None else _kept(checkpoints, _public_key(key))
     except Refused as error:
         refuse(error, as_json)
-    with opened.store(loaded(config), must_exist=True) as store:
+    with opened.standing(loaded(config)) as store:
         newest = max(kept, key=lambda one: one.head.count, default=None)
         verdict = store.verify_audit(None if newest is None else newest.head)
         problems = [*verdict.problems, *_contradictions(store, kept, newest)]
@@ -187,7 +190,6 @@ def _make_key(path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    path.parent.mkdir(mode=0o2770, parents=True, exist_ok=True)
     text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

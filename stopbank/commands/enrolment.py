@@ -1,6 +1,7 @@
 """`stopbank sensor token|tokens|list|bind|revoke`: who may report, said on the machine of the intake."""
 
-from typing import Annotated
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,9 @@ from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.commands.watching import app
 from stopbank.terminal import fail, refuse, show
+
+if TYPE_CHECKING:
+    from intake.registry import Registry
 
 EVERY_ZONE = "*"
 
@@ -51,24 +55,24 @@ def revoke(
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
 ) -> None:
-    """Shuts a sensor out at once and voids its open tokens, on the machine of the intake."""
-    from intake.registry import Registry
-    from stopbank import opened, wiring
+    """Shuts a sensor out at once, voids its open tokens and forgets when it was heard; on the machine of the intake."""
+    from stopbank import opened
 
+    found = loaded(config)
     try:
-        Registry(wiring.intake(loaded(config)).directory).revoke(name, opened.now())
+        _registry(found).revoke(name, opened.now())
     except Refused as error:
         refuse(error, as_json)
+    # Else its silence would count as a trouble for ever. Where the database is elsewhere, there is nothing to forget.
+    with contextlib.suppress(opened.Unopened), opened.existing(found) as store:
+        store.forget_sensor(name)
     show({"ok": True, "revoked": name}, as_json, f"revoked: {name}")
 
 
 @app.command("list")
 def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
     """Enrolled sensors and their zones, on the machine of the intake."""
-    from intake.registry import Registry
-    from stopbank import wiring
-
-    found = Registry(wiring.intake(loaded(config)).directory).sensors()
+    found = _registry(loaded(config)).sensors()
     lines = [f"{one.name}  zones {' '.join(one.zones)}  certificate until {one.not_after:%Y-%m-%d}" for one in found]
     document = [
         {"name": one.name, "zones": list(one.zones), "not_after": one.not_after.isoformat()} for one in found
@@ -79,10 +83,9 @@ def list_sensors(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJso
 @app.command()
 def tokens(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
     """Enrolment tokens that were made and not used, on the machine of the intake; never their secrets."""
-    from intake.registry import Registry
-    from stopbank import opened, wiring
+    from stopbank import opened
 
-    found, now = Registry(wiring.intake(loaded(config)).directory).tokens(), opened.now()
+    found, now = _registry(loaded(config)).tokens(), opened.now()
     lines = [
         f"{one.sensor}  zones {' '.join(one.zones)}  "
         + ("expired" if one.expires <= now else f"until {one.expires:%Y-%m-%d %H:%M} UTC")
@@ -102,20 +105,29 @@ def bind(
     as_json: AsJson = False,
 ) -> None:
     """Which zones a sensor may speak of, in the place of those before; on the machine of the intake."""
-    from intake.registry import Registry
-    from stopbank import wiring
-
     found = loaded(config)
-    settings = wiring.intake(found)
     try:
         _known(found, zone)
-        Registry(settings.directory).bind(name, zone)
+        _registry(found).bind(name, zone)
     except Refused as error:
         refuse(error, as_json)
     except OSError as error:
-        fail(f"{settings.directory}: {error.strerror}")
+        fail(f"{error.filename or 'intake'}: {error.strerror}")
     zones = sorted(set(zone))
     show({"name": name, "zones": zones}, as_json, f"{name}: zones {' '.join(zones)}")
+
+
+def _registry(found: configuration.Config) -> "Registry":
+    """Who was let in; where nobody ever was, the command ends and nothing is made."""
+    from intake.registry import Registry
+    from stopbank import wiring
+
+    directory = wiring.intake(found).directory
+    if not directory.is_dir():
+        fail(
+            f"{directory} does not exist: no sensor was let in here yet; `stopbank sensor token NAME` is the beginning"
+        )
+    return Registry(directory)
 
 
 def _known(found: configuration.Config, names: list[str]) -> None:
@@ -124,7 +136,7 @@ def _known(found: configuration.Config, names: list[str]) -> None:
 
     if not set(names) - {EVERY_ZONE}:
         return
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         there = [zone.name for zone in store.zones()]
     reason = f"is no zone; there are {', '.join(there)}" if there else "is no zone; add it first: stopbank zone add"
     if problems := [Problem("zone", name, reason) for name in names if name not in (EVERY_ZONE, *there)]:

@@ -23,7 +23,7 @@ def backup(
     try:
         if target.exists():
             fail(f"{target} exists already; name another file")
-        with opened.store(loaded(config), must_exist=True) as store:
+        with opened.standing(loaded(config)) as store:
             verdict = store.backup(target)
     except OSError as error:
         fail(f"{target}: {error.strerror}")

@@ -88,7 +88,7 @@ def check(
 
     found = loaded(config)
     request = _request(rule, lifetime, owner, as_operator, as_json)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         findings = store.objections(request, opened.world(found), opened.now())
     bad = any(finding.is_error for finding in findings)
     if as_json:
@@ -122,7 +122,7 @@ def add(
     request = _request(rule, lifetime, owner, as_operator, as_json, reason, replaces)
     now = opened.now()
     deadline = now + timedelta(seconds=request.lifetime_seconds)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         try:
             record, findings = store.admit(
                 request, opened.world(found), deadline=deadline, actor=opened.actor(), reason=reason, now=now
@@ -150,7 +150,7 @@ def list_rules(
     from stopbank import opened
 
     found = loaded(config)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         if everything:
             records = list(store.rules(limit=limit + 1, offset=skip))
         else:
@@ -199,7 +199,7 @@ def approve(
     from stopbank import local, opened
 
     found = loaded(config)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         record = store.approve(RuleId(rule_id), rule_hash, opened.actor(), opened.now(), opened.world(found))
     awake = local.wake(found.paths.state)
     document = {"ok": True, "id": record.id, "speaker_told": awake}
@@ -219,7 +219,7 @@ def extend(
 
     found, now = loaded(config), opened.now()
     deadline, why = now + durations.parse("for", lifetime), _reasoned(reason)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         # Beyond the guard's limit the speaker would take the rule off.
         store.extend(RuleId(rule_id), deadline, opened.actor(), why, now, opened.world(found).limits)
     awake = local.wake(found.paths.state)
@@ -235,7 +235,7 @@ def withdraw(
     from stopbank import local, opened
 
     found, why = loaded(config), _reasoned(reason)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         store.withdraw(RuleId(rule_id), opened.actor(), why, opened.now())
     awake = local.wake(found.paths.state)
     document = {"ok": True, "id": rule_id, "speaker_told": awake}

@@ -1,11 +1,11 @@
-"""`stopbank run|stop|status|kill` and the processes they are made of."""
+"""`stopbank run|stop|reload|kill` and the processes they are made of."""
 
 import os
 import signal
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from rules.errors import Refused
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, refuse, show
-
-if TYPE_CHECKING:
-    from store.store import Store
 
 STOP_SECONDS = 20.0
 
@@ -105,7 +102,7 @@ def _withdraw_everything(found: configuration.Config) -> None:
     from stopbank import local, opened
     from store.records import RuleFilter
 
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         store.withdraw_many(RuleFilter(), opened.actor(), "stop --withdraw", opened.now())
     local.wake(found.paths.state)
     if not _until(lambda: _announced(found) == 0):
@@ -133,41 +130,6 @@ def _until(claim: Any) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
-    """Sessions, rules, incidents and what is wrong, as the pages show them; exit 1 when something is."""
-    from stopbank import beside, local, opened
-
-    found = loaded(config)
-    with opened.store(found) as store:
-        page = _overview(found, store)
-    page["speaker"] = local.status(found.paths.state)
-    page["enforce"] = beside.enforce(found.paths.state, opened.now())
-    page["sensor"] = beside.sensor(found.paths.state)
-    problems = page["problems"] = [*page["problems"], *(page["enforce"] or {}).get("problems", ())]
-    lines = [f"mode {page['mode']}, {page['rules_wanted']} rules wanted"]
-    lines += [f"problem: {one}" for one in problems]
-    lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
-    lines += [f"sensor {one['name']}: last heard {one['seen']}" for one in page["sensors"]]
-    lines += [
-        f"incident {one['id']}: {one['target']} {one['vectors']} {one['state']}"
-        for one in page["incidents"]
-        if one["open"]
-    ]
-    lines += beside.lines(page["enforce"], page["sensor"])
-    show(page, as_json, "\n".join(lines))
-    if problems:
-        raise typer.Exit(REFUSED)
-
-
-def _overview(found: configuration.Config, store: "Store") -> dict[str, Any]:
-    from stopbank import wiring
-    from webui.app import create_app, overview
-
-    app = create_app(wiring.web(found), store)
-    with app.app_context():
-        return overview().as_json()
 
 
 def kill(

@@ -119,7 +119,7 @@ def change(
                 "zone change", name, "is told nothing to change; `stopbank zone change --help` lists what can be"
             )
         found = loaded(config)
-        with opened.store(found) as store:
+        with opened.standing(found) as store:
             zone = store.change_zone(
                 name,
                 lambda before: options.changed(before, more, fewer, values),
@@ -138,7 +138,7 @@ def show_zone(name: Name, config: ConfigPath = configuration.DEFAULT_PATH, as_js
     """Everything a zone is set to."""
     from stopbank import opened
 
-    with opened.store(loaded(config)) as store:
+    with opened.standing(loaded(config)) as store:
         zone = next((one for one in store.zones() if one.name == name), None)
     if zone is None:
         refuse(Refused("name", name, "is no zone; `stopbank zone list` shows those there are"), as_json)
@@ -150,7 +150,7 @@ def list_zones(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson 
     """All zones."""
     from stopbank import opened
 
-    with opened.store(loaded(config)) as store:
+    with opened.standing(loaded(config)) as store:
         zones = store.zones()
         unreadable = [one for one in store.unreadable() if one.table == "zones"]
     show([options.document(one) for one in zones], as_json, "\n".join(map(_line, zones)) or "no zones")
@@ -164,7 +164,7 @@ def remove(name: Name, config: ConfigPath = configuration.DEFAULT_PATH, as_json:
     from stopbank import local, opened
 
     found = loaded(config)
-    with opened.store(found) as store:
+    with opened.standing(found) as store:
         store.remove_zone(name, opened.actor(), opened.now())
     local.wake(found.paths.state)
     show({"ok": True, "name": name}, as_json, f"removed: {name}")

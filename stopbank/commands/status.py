@@ -1,0 +1,64 @@
+"""`stopbank status`: what stands where, and each thing that is wrong in one line with what to do about it.
+
+Reads and changes nothing. It tells what it can when the database, the speaker or both are gone.
+"""
+
+from typing import Any
+
+import typer
+
+from stopbank import config as configuration
+from stopbank.commands.machine import AsJson, ConfigPath, loaded
+from stopbank.terminal import REFUSED, fail, show
+
+
+def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
+    """Sessions, rules, incidents, sensors, and what is wrong with what to do; exit 1 when anything is."""
+    page = _page(loaded(config))
+    show(page, as_json, "\n".join(_lines(page)))
+    if page["problems"]:
+        raise typer.Exit(REFUSED)
+
+
+def _page(found: configuration.Config) -> dict[str, Any]:
+    from stopbank import beside, local, opened
+    from webui.app import composed
+
+    state, now = found.paths.state, opened.now()
+    enforcing, watching, working = beside.enforce(found, now), beside.sensor(found), beside.worker(found, now)
+    problems = [one for part in (enforcing, watching, working) for one in (part or {}).get("problems", ())]
+    apart = watching.get("name") if watching else None
+    try:
+        with opened.existing(found) as store:
+            page = composed(state, store, now, apart=apart).as_json()
+    except opened.Unopened as error:
+        if not (state / "status.json").exists():
+            fail(f"database: {error}")
+        page = composed(state, None, now, (f"The database can't be used: {error}. {_NO_DATABASE}",)).as_json()
+    page["problems"] = [*page["problems"], *problems]
+    return page | {"speaker": local.status(state), "enforce": enforcing, "sensor": watching, "worker": working}
+
+
+_NO_DATABASE = (
+    "Rules on routers end at their deadlines; `stopbank kill` works; `stopbank restore` brings a backup back."
+)
+
+
+def _lines(page: dict[str, Any]) -> list[str]:
+    from stopbank import beside
+
+    lines = [f"problem: {one}" for one in page["problems"]] or ["nothing is wrong"]
+    lines += [
+        f"mode {page['mode']}, {page['rules_wanted']} rules wanted, {page['incidents_open']} incidents open",
+    ]
+    lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
+    for one in page["sensors"]:
+        learned = f", {one['learned']} targets learned" if one["learned"] else ""
+        told = f"{one['packets'] or 0} packets, {one['dropped'] or 0} dropped{learned}"
+        lines.append(f"sensor {one['name']}: last heard {one['seen']}, {told}")
+    lines += [
+        f"incident {one['id']}: {one['target']} {one['vectors']} {one['state']} {one['rate']}".rstrip()
+        for one in page["incidents"]
+        if one["open"]
+    ]
+    return lines + beside.lines(page["enforce"], page["sensor"])

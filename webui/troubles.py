@@ -1,0 +1,131 @@
+"""What is wrong, and what to do about it: one line for each trouble, the same on the page and in `stopbank status`.
+
+Pure; `now` is an argument. What is not known counts as wrong: a silent process is never taken for a healthy one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from rules.lifecycle import Phase
+from store.records import AnnouncementRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
+
+STATUS_AGE = timedelta(seconds=10)
+SENSOR_SILENCE = timedelta(seconds=10)
+SLOWEST_ANNOUNCEMENT = timedelta(seconds=30)
+"""A rule that stands at no router after so long doesn't take its time: something is in its way."""
+CLOCK_TOLERANCE_SECONDS = 2.0
+
+
+def is_silent(status: Mapping[str, Any] | None, now: datetime) -> bool:
+    """Whether the speaker's last report is missing or too old to believe."""
+    return status is None or now - datetime.fromisoformat(str(status["at"])) > STATUS_AGE
+
+
+def of_speaker(status: Mapping[str, Any] | None, now: datetime) -> Iterator[str]:
+    """What the speaker itself reports as wrong, or its silence."""
+    if status is None:
+        yield (
+            "The speaker has not reported: nothing can be announced or withdrawn until it runs. "
+            "Start it (`stopbank run`); its log says what keeps it."
+        )
+        return
+    if is_silent(status, now):
+        age = (now - datetime.fromisoformat(str(status["at"]))).total_seconds()
+        yield (
+            f"The speaker is silent, its last report is {age:.0f} s old: what stands at routers is not known, and "
+            "nothing can be announced or withdrawn. Look whether Stopbank runs, and at its log."
+        )
+        return
+    yield from map(str, status.get("problems", ()))
+    for one in status.get("neighbours", ()):
+        yield from _of_neighbour(one)
+
+
+def _of_neighbour(one: Mapping[str, Any]) -> Iterator[str]:
+    name = f"Neighbour {one.get('name', '')}"
+    if one.get("up") is not True:
+        why = f" ({one['reason']})" if one.get("reason") else ""
+        yield (
+            f"{name}: the session is down{why}: nothing can be announced or withdrawn there. Check addresses, AS "
+            "numbers, password and the router's log; `stopbank doctor` looks at this end."
+        )
+    if quarantined := one.get("quarantined"):
+        count = len(quarantined)
+        yield f"{name}: {count} rules are in quarantine, since they reset this router. Withdraw or rewrite them."
+    if one.get("inbound_updates"):
+        yield f"{name}: announces routes to us, which it should not. Filter what it exports to the speaker."
+
+
+def of_kill_switch(mode: str) -> Iterator[str]:
+    """A switch that was thrown and forgotten."""
+    if mode != "normal":
+        yield f"The kill switch stands at {mode}: no new rule is announced until `stopbank kill normal`."
+
+
+def of_rules(
+    rules: Iterable[RuleRecord], announcements: Iterable[AnnouncementRecord], now: datetime, *, has_neighbours: bool
+) -> Iterator[str]:
+    """Rules that are wanted and stand nowhere, and announcements that don't get on."""
+    active, stuck = set(), Counter[str]()
+    for one in announcements:
+        if one.phase is Phase.ACTIVE:
+            active.add(one.rule)
+        elif one.phase is Phase.STUCK:
+            stuck[one.neighbour] += 1
+    nowhere = [
+        one.id
+        for one in rules
+        if one.intent is Intent.WANTED and one.id not in active and now - one.created > SLOWEST_ANNOUNCEMENT
+    ]
+    if nowhere:
+        why = "`stopbank rules list --json` says why" if has_neighbours else "there is no [[neighbours]] section"
+        yield f"{len(nowhere)} wanted rules stand at no router (the first: {nowhere[0]}): {why}."
+    for name, count in sorted(stuck.items()):
+        yield f"Neighbour {name}: ExaBGP does not answer for {count} rules. Look at its log; they are tried again."
+
+
+def of_sensors(records: Iterable[SensorRecord], now: datetime, apart: str | None = None) -> Iterator[str]:
+    """Silent sensors, and what the others tell of themselves; `apart` was asked for itself already."""
+    for one in records:
+        name = f"Sensor {one.name}"
+        if now - one.last_seen > SENSOR_SILENCE:
+            silence = (now - one.last_seen).total_seconds()
+            yield (
+                f"{name}: silent for {_lasted(silence)}: what it watches is not seen. `stopbank sensor top` on its "
+                f"machine; `stopbank sensor revoke {one.name}` if it is gone for good."
+            )
+        elif one.name != apart:
+            yield from (f"{name}: {told}" for told in _of_sensor(one.statistics))
+
+
+def _of_sensor(numbers: Mapping[str, int | float]) -> Iterator[str]:
+    if dropped := numbers.get("dropped_per_second"):
+        yield f"drops {dropped:,.0f} packets/s unseen. Give it processors, a filter, or `sampling` at the mirror."
+    skew = numbers.get("link_clock_skew_seconds", 0.0)
+    if abs(skew) >= CLOCK_TOLERANCE_SECONDS:
+        yield f"its clock is {skew:+.1f} s off ours, and messages older than 10 s are never acted on. Run chrony."
+    if numbers.get("link_spool_errors_total"):
+        yield "could not write detections to its disk. Look at its disk and log."
+    if lost := numbers.get("link_dropped_total"):
+        yield f"{lost:,.0f} detections were lost: its spool was full. Look at the link between it and the intake."
+    if numbers.get("evidence_lost_total"):
+        yield "could not write evidence to its disk. Look at its disk and log."
+    if count := numbers.get("troubles"):
+        yield f"{count:.0f} troubles, which `stopbank sensor top` on its machine names."
+
+
+def of_rows(records: Iterable[UnreadableRecord]) -> Iterator[str]:
+    """Rows nobody can act on must not be invisible."""
+    return (
+        f"{one.table} {one.subject} can't be read and does not count: {one.problem}. Remove it and add it anew."
+        for one in records
+    )
+
+
+def _lasted(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
