@@ -1,13 +1,14 @@
 """A simulated day of a network, through the real detection: which alarms are false, and which attacks are missed.
 
-Counters, not packets: every host's traffic comes as weighted records on a simulated clock. Steps are a second long, and
-a fraction of it where bursts are played, each minute for a second. The days before are played in large steps, so that
-the day begins with what a sensor has learned by then.
+Counters, not packets: every host's traffic comes as weighted records on a simulated clock. Three seconds of each minute
+are played in the sensor's own ticks, with bursts in them; the others in ticks of a second, which are as good for what
+lasts longer and blind for what doesn't. The days before are played in large steps, so that the day begins with what a
+sensor has learned by then.
 """
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
@@ -25,7 +26,7 @@ from sensors.settings import Memory
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 HISTORY_STEP, FINE_STEP = 600.0, 0.04
-FINE_EVERY, FINE_SECONDS = 60.0, 1.0
+FINE_EVERY, FINE_SECONDS = 60.0, 3.0
 GRACE = 15.0
 """Seconds after an attack in which an alarm is still its."""
 
@@ -41,6 +42,8 @@ class Plan:
     step: float = 1.0
     seed: int = 1
     fine_every: float = FINE_EVERY
+    fine_seconds: float = FINE_SECONDS
+    """So much of that time, from its beginning on, is played in the sensor's own ticks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,15 @@ class Outcome:
     found: dict[Event, float] = field(default_factory=dict)
     """Attacks with an alarm, and seconds from their beginning to the first."""
     missed: list[Event] = field(default_factory=list)
+    """Those that were over before the end."""
+    hours: float = 0.0
+    """Played so far."""
     suspicions: int = 0
+    fine_suspicions: int = 0
+    """Of those, in the seconds that were played in the sensor's own ticks."""
     seconds: float = 0.0
     """Of the wall clock."""
+    processor_seconds: float = 0.0
     bytes_per_target: float = 0.0
     """What learning takes."""
 
@@ -76,6 +85,16 @@ class Outcome:
         """By cause and metric."""
         wrong = (alarm for alarm in self.alarms if not alarm.is_attack)
         return Counter(f"{' + '.join(alarm.causes) or 'usual'}: {alarm.metric}" for alarm in wrong)
+
+    @property
+    def suspicions_per_day(self) -> float:
+        """Of 10,000 hosts, had all of the day been played in the sensor's own ticks."""
+        whole = self.plan.fine_every / self.plan.fine_seconds
+        likely = self.suspicions - self.fine_suspicions + self.fine_suspicions * whole
+        return likely / max(self.hours, 1e-9) * 24 / self.plan.hosts * 10_000
+
+
+Hourly = Callable[[Outcome], None]
 
 
 class _Day:
@@ -91,40 +110,46 @@ class _Day:
         self._begin = self._second
         self._judging = False
 
-    def run(self) -> Outcome:
-        began = time.perf_counter()
+    def run(self, each_hour: Hourly, stop: Callable[[], bool]) -> Outcome:
+        began, used = time.perf_counter(), time.process_time()
         self.engine.warm_up()
         self.engine.start(self._now(self._second))
         begin = self.plan.first_hour * 3600
-        while self._second < begin:
+        while self._second < begin and not stop():
             self._step(min(HISTORY_STEP, begin - self._second), [self._usual])
-        suspicions, self._judging = self.engine.suspicions, True
-        while self._second < begin + self.plan.hours * 3600:
-            self._ordinary_step() if self._second % self.plan.fine_every else self._fine_second()
-        self.outcome.suspicions = self.engine.suspicions - suspicions
+        before, self._judging = self.engine.suspicions, True
+        while self._second < begin + self.plan.hours * 3600 and not stop():
+            self._fine_second() if self._second % self.plan.fine_every < self.plan.fine_seconds else self._coarse_step()
+            self.outcome.suspicions = self.engine.suspicions - before
+            self.outcome.hours = (self._second - begin) / 3600
+            self.outcome.seconds, self.outcome.processor_seconds = (
+                time.perf_counter() - began, time.process_time() - used,
+            )  # fmt: skip
+            if not self._second % 3600:
+                each_hour(self.outcome)
         over = self._second
         self.outcome.missed = [
             event
             for event in self.events
             if event.is_attack and begin <= event.begin and event.end <= over and event not in self.outcome.found
         ]
-        self.outcome.seconds = time.perf_counter() - began
         if self.engine.learned:
             self.outcome.bytes_per_target = self.engine.learned.parts[0].nbytes / len(self.engine.tables.rows)
         return self.outcome
 
-    def _ordinary_step(self) -> None:
+    def _coarse_step(self) -> None:
         rest = self.plan.fine_every - self._second % self.plan.fine_every
         self._step(min(self.plan.step, rest), [self._usual, self._extra])
 
     def _fine_second(self) -> None:
-        start = round(self._second)
+        start, before = round(self._second), self.engine.suspicions
         self._fine = bursts(self.people, start, self.plan.seed)
         short = Extra(self._fine, self.plan.seed)
-        for number in range(1, round(FINE_SECONDS / FINE_STEP) + 1):
+        for number in range(1, round(1 / FINE_STEP) + 1):
             # From the number, not by adding up: a day of small errors is a second.
             self._step(start + number * FINE_STEP - self._second, [self._usual, self._extra, short])
-        self._second = start + FINE_SECONDS
+        self._second = start + 1.0
+        self.outcome.fine_suspicions += self.engine.suspicions - before
 
     def _step(self, seconds: float, sources: Sequence[Usual | Extra]) -> None:
         until = self._second + seconds
@@ -155,6 +180,18 @@ class _Day:
         return host_at(int(target[0])) <= event.host <= host_at(int(target[-1]))
 
 
-def simulate(plan: Plan, zone: Zone | None = None, learning: Learning | None = None) -> Outcome:
-    """Plays the day; `zone`, `learning`: others than the defaults."""
-    return _Day(plan, zone or Zone("day", (NETWORK,)), learning or Learning()).run()
+def _nothing(outcome: Outcome) -> None:
+    pass
+
+
+def simulate(
+    plan: Plan,
+    zone: Zone | None = None,
+    learning: Learning | None = None,
+    *,
+    each_hour: Hourly = _nothing,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Plays the day; `zone`, `learning`: others than the defaults; `each_hour`: takes what is known by then; `stop`:
+    whether to end now, with what was played so far."""
+    return _Day(plan, zone or Zone("day", (NETWORK,)), learning or Learning()).run(each_hour, stop)

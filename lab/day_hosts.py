@@ -156,9 +156,10 @@ def rhythm(hour: float) -> FLOATS:
     return found
 
 
-def address(host: int) -> int:
-    """A host's address."""
-    return int(NETWORK[0]) + host // PER_NETWORK * 256 + host % PER_NETWORK + 1
+def address(hosts: Numbers) -> Numbers:
+    """The hosts' addresses."""
+    found: Numbers = int(NETWORK[0]) + hosts // PER_NETWORK * 256 + hosts % PER_NETWORK + 1
+    return found
 
 
 def host_at(number: int) -> int:
