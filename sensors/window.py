@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sensors.headers import BYTE_COLUMNS, Column
 from sensors.limits import FLOATS, Measures
-from sensors.tables import LINE, LINES, MOST_ZONES, REBORN, SCREEN_AT, SCREEN_WORDS, WATCH, ZONE, Tables
+from sensors.tables import LENGTHS, LINE, LINES, MOST_ZONES, REBORN, SCREEN_AT, SCREEN_WORDS, WATCH, ZONE, Tables
 from sensors.watch import COUNTS, ROWS, Watch
 
 __all__ = ["LONG", "MIDDLE", "SHORT", "Measures", "Readings", "Windows"]
@@ -29,6 +29,8 @@ LARGEST_BITS = 12_000
 """Of a packet: so few packets may a window hold that holds so many bits."""
 COOL_WINDOWS = 1.5
 """How many long windows a target must stay cool to be watched no more."""
+_DIVISIBLE = np.isin(LENGTHS, (24, 48, 52, 56, 60, 0))
+"""Which lines have parts; zones are never far from their limits."""
 
 
 BITS = NDArray[np.uint8]
@@ -107,6 +109,10 @@ class Windows:
             limits = np.minimum(limits, self._floors)
         self._least_packets = float(limits[~in_bits].min(initial=np.inf))
         self._least_bits = float(limits[in_bits].min(initial=np.inf))
+        # A sum reaches its limit only where one of its terms reaches its share.
+        terms = np.maximum((measures.sums > 0).sum(axis=0), 1)
+        shares = np.where(measures.sums > 0, limits / terms / np.maximum(measures.sums, 1e-9), np.inf)
+        self._least = shares.min(axis=1)
 
     def choose(self, limits: FLOATS) -> NDArray[np.int64]:
         """Which window judges each limit."""
@@ -181,9 +187,21 @@ class Windows:
                 hot |= counts[:, packets] - snapshot[:used, packets] >= self._least_packets * seconds
                 if np.isfinite(self._least_bits):
                     hot |= counts[:, size] - snapshot[:used, size] >= self._least_bits * seconds / 8
+        hot[self._cooler(np.flatnonzero(hot), counts, back, elapsed)] = False
         slots = self._tables.rows[known, WATCH] - 1
         hot[slots[slots >= 0]] = True
         return np.flatnonzero(hot)
+
+    def _cooler(
+        self, slots: NDArray[np.int64], counts: COUNTS, back: list[tuple[int, COUNTS]], elapsed: list[float]
+    ) -> NDArray[np.int64]:
+        """Those among them that can be above no limit, seen class by class: nearly all in a busy network. What can be
+        divided is looked at below its limits too."""
+        slots = slots[~_DIVISIBLE[self._tables.rows[self.watch.rows[slots], LINE]]]
+        near, now = np.zeros(len(slots), bool), counts[slots]
+        for (_, snapshot), seconds in zip(back, elapsed, strict=True):
+            near |= (now - snapshot[slots] >= self._least * (0.999 * seconds)).any(axis=1)
+        return slots[~near]
 
     def _read(
         self,
