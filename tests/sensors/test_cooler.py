@@ -26,7 +26,7 @@ PACKETS = st.tuples(
 def test_whatever_is_above_a_limit_comes_out(
     packets: list[tuple[int, tuple[int, int], int, int, int]], share: float
 ) -> None:
-    limits = tuple((metric, limit * share) for metric, limit in DEFAULT_LIMITS)
+    limits = tuple((metric, 1 + int(limit * share)) for metric, limit in DEFAULT_LIMITS)
     measures = zone_measures([Zone("z", (ip_network("198.51.100.0/24"),), limits=limits)])
     made = tables.make(rows=64, ring=64, normal=64)
     windows = Windows(made, measures, SECONDS, 50)
