@@ -6,7 +6,7 @@ the database wants, through the guard once more. A detection is acknowledged aft
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,7 +27,7 @@ from rules.zone import Zone
 from speaker.clock import Clock
 from speaker.settings import Settings
 from store.database import Concern
-from store.records import IncidentRecord, Intent, RuleFilter, World
+from store.records import IncidentRecord, Intent, RuleFilter, RuleRecord, World
 from store.store import Store
 
 ACTOR = "policy"
@@ -45,6 +45,15 @@ UNICAST = frozenset({SessionFamily.IPV4_UNICAST, SessionFamily.IPV6_UNICAST})
 log = structlog.get_logger("speaker")
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a detection; everything in it is on disk."""
+
+    answer: Answer
+    wanted: tuple[RuleRecord, ...] = ()
+    """Rules that it made: the guard let them through just now, so they need not be read back before they go out."""
+
+
 class Incidents:
     """Every open incident, and the last closed one of each target."""
 
@@ -57,19 +66,22 @@ class Incidents:
         self._zones: dict[str, Zone] = {}
         self._zones_at: int | None = None
         self._stepped_at = -1e9
+        self._made: list[RuleRecord] = []
+        """By the detection that is being taken."""
         self._restore()
 
-    def take(self, report: DetectionReport, now: datetime) -> Answer:
+    def take(self, report: DetectionReport, now: datetime) -> Taken:
         """One detection; the answer says that it need not be sent again, or why it never will be taken."""
         detection = report.detection
         zone = self._current_zones().get(detection.zone)
         if zone is None:
-            return Declined.of(Refused("zone", detection.zone, "is not a zone here"))
+            return Taken(Declined.of(Refused("zone", detection.zone, "is not a zone here")))
         key = (zone.name, detection.target)
         try:
             merged = logic.merge(self._last.get(key), detection, zone, now, self.settings.patience)
         except Refused as refused:
-            return Declined.of(refused)
+            return Taken(Declined.of(refused))
+        self._made.clear()
         # One transaction: the rule waits for the disk once, and no crash leaves a rule without its incident.
         with self._store.together():
             if merged.id is None:
@@ -79,7 +91,7 @@ class Incidents:
             merged = self._saved(merged, now)
             self._store.record_detection(detection, merged.id, now)
         self._last[key] = merged
-        return Accepted({"incident": merged.id})
+        return Taken(Accepted({"incident": merged.id}), tuple(self._made))
 
     def tick(self, now: datetime) -> None:
         """Time passes: quiet incidents close, and what they no longer need ends."""
@@ -155,7 +167,7 @@ class Incidents:
             # What waited for a person needs none any more.
             request = replace(request, replaces=request.rule.id)
         settings = self.settings
-        self._store.admit(
+        record, _ = self._store.admit(
             request,
             World(settings.neighbours, settings.protected, settings.infrastructure, settings.limits),
             deadline=now + timedelta(seconds=decision.lifetime_seconds),
@@ -166,6 +178,8 @@ class Incidents:
             incident=incident.id,
             proposed=is_proposed,
         )
+        if record.intent is Intent.WANTED:
+            self._made.append(record)
 
     def _extend(self, renewal: policy.Renewal, now: datetime) -> None:
         # A rule may have ended meanwhile; then there is nothing left to extend.

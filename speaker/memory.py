@@ -274,9 +274,6 @@ class Memory:
         for report in list(reports):
             self._report(report, self._store)
             reports.remove(report)
-            if isinstance(report.request, DetectionReport):
-                # What it made goes out before the next one is looked at.
-                self._read(self._store, self._settings)
         self._expire(self._store)
         if self._incidents is not None:
             self._incidents.tick(self._clock.wall())
@@ -299,7 +296,17 @@ class Memory:
                 store.save_sensor_seen(SensorRecord(sensor, now, dict(statistics.numbers)))
                 report.answer(Accepted())
             case DetectionReport() as detection:
-                report.answer(self._incidents.take(detection, now))
+                taken = self._incidents.take(detection, now)
+                self._pass_on(taken.wanted)
+                report.answer(taken.answer)
+
+    def _pass_on(self, wanted: tuple[RuleRecord, ...]) -> None:
+        """Rules that the guard has just let in go out before anything else is read or looked at."""
+        offers = tuple(Offer(record) for record in wanted)
+        for offer in offers:
+            self._verdicts[offer.record.id] = self._told[offer.record.id] = offer
+        if offers:
+            self._tell(Known(offers, is_complete=False))
 
     def _expire(self, store: Store) -> None:
         for rule, expiry in list(self._backlog.expiries.items()):

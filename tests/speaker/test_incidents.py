@@ -9,7 +9,7 @@ import pytest
 from speaker_lab import LIMITS, neighbour
 
 from rules.match import Match
-from rules.messages import Accepted, Declined, DetectionReport
+from rules.messages import Accepted, Answer, Declined, DetectionReport
 from rules.text import parse_flowspec
 from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import Mode, Zone
@@ -77,9 +77,9 @@ class Bench:
         self.clock.time = NOW + timedelta(seconds=seconds)
         return self.clock.time
 
-    def take(self, sequence: int, seconds: float, state: State = State.ONGOING, confirmed: bool = True) -> object:
+    def take(self, sequence: int, seconds: float, state: State = State.ONGOING, confirmed: bool = True) -> Answer:
         now = self.at(seconds)
-        return self.incidents.take(report(sequence, now, state, confirmed=confirmed), now)
+        return self.incidents.take(report(sequence, now, state, confirmed=confirmed), now).answer
 
     def tick(self, seconds: float) -> None:
         self.incidents.tick(self.at(seconds))
@@ -113,6 +113,18 @@ def test_a_confirmed_detection_makes_a_rule_that_is_renewed_and_ends_after_the_h
     assert bench.store.incidents()[0].state == "closed"
 
 
+def test_only_rules_that_are_wanted_now_and_on_disk_are_handed_on(bench: Bench) -> None:
+    taken = bench.incidents.take(report(0, bench.at(0)), bench.at(0))
+    assert taken.wanted == bench.store.wanted() != ()
+    assert bench.incidents.take(report(1, bench.at(1)), bench.at(1)).wanted == ()
+
+
+def test_a_proposal_is_not_handed_on(bench: Bench) -> None:
+    bench.store.put_zone(replace(ZONE, mode=Mode.PROPOSE), "test", NOW)
+    taken = bench.incidents.take(report(0, bench.at(0)), bench.at(0))
+    assert bench.store.proposed() and taken.wanted == ()
+
+
 def test_a_suspicion_is_recorded_and_makes_no_rule(bench: Bench) -> None:
     assert isinstance(bench.take(0, 0, confirmed=False), Accepted)
     assert bench.store.wanted() == ()
@@ -130,7 +142,8 @@ def test_the_same_message_twice_changes_nothing(bench: Bench) -> None:
 def test_history_is_recorded_and_makes_no_rule(bench: Bench) -> None:
     now = bench.at(0)
     old = report(0, now)
-    assert isinstance(bench.incidents.take(DetectionReport("edge", old.detection, is_history=True), now), Accepted)
+    taken = bench.incidents.take(DetectionReport("edge", old.detection, is_history=True), now)
+    assert isinstance(taken.answer, Accepted) and not taken.wanted
     assert bench.store.wanted() == ()
 
 

@@ -13,11 +13,27 @@ import pytest
 from speaker_lab import LIMITS, ZONE, flowspec, neighbour
 
 from rules.guard import Origin, Request
+from rules.messages import Accepted, Answer, DetectionReport
 from rules.neighbour import SessionFamily
 from rules.rule import RuleId
+from rules.text import parse_flowspec
+from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
+from rules.zone import Mode
 from speaker.clock import Clock, Moment
 from speaker.journal import Wish
-from speaker.memory import CHUNK, SYNCHRONISED_SECONDS, Away, Configured, Known, Left, Look, Memory, Switched, ToLoop
+from speaker.memory import (
+    CHUNK,
+    SYNCHRONISED_SECONDS,
+    Away,
+    Configured,
+    Known,
+    Left,
+    Look,
+    Memory,
+    Report,
+    Switched,
+    ToLoop,
+)
 from speaker.settings import Settings
 from store import canonical
 from store.records import World
@@ -209,6 +225,50 @@ def test_what_the_loop_would_not_take_is_told_again_when_the_switch_is_lifted(be
     (first,) = bench.known().offers
     bench.memory.ask(Switched(True))
     assert bench.known().offers == (first,)
+
+
+def detection(now: datetime) -> Detection:
+    """A confirmed flood on a host that has no rule yet."""
+    rate, target = Rate(100_000, 800_000_000), ip_network("203.0.113.9/32")
+    match = parse_flowspec(
+        f"match {{ destination {target}; protocol =udp; source-port =53; }} then {{ discard; }}"
+    ).match
+    return Detection(
+        sensor="edge",
+        attack="a1",
+        sequence=0,
+        zone=ZONE.name,
+        target=target,
+        state=State.STARTED,
+        vantage=Vantage.UPSTREAM,
+        confirmed=True,
+        severity=10,
+        metric="packets",
+        rate=rate,
+        peak=rate,
+        vectors=(VectorShare(Vector("udp_amp", "dns"), 0.99, 0.99),),
+        signatures=(Signature(match, 0.99, 0.0),),
+        sources=1000,
+        spoofed=False,
+        first_seen=now,
+        seen=now,
+    )
+
+
+def test_what_a_detection_made_goes_out_before_anything_is_read_back_and_is_not_judged_twice(bench: Bench) -> None:
+    with Store.open(bench.path) as store:
+        store.put_zone(replace(ZONE, mode=Mode.AUTO), "test", datetime.now(UTC))
+    bench.start()
+    bench.known()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    report = DetectionReport("edge", detection(datetime.now(UTC)))
+    bench.memory.ask(Report(report, answers.put))
+    first, then = bench.known(), bench.known()
+    assert isinstance(answers.get(timeout=PATIENCE), Accepted)
+    (offer,) = first.offers
+    assert not first.is_complete and not offer.objection and offer.record.rule.target == report.detection.target
+    # The very offer: what stands in the database is what was told.
+    assert then.is_complete and any(one is offer for one in then.offers)
 
 
 def carried(bench: Bench) -> dict[RuleId, Wish]:
