@@ -84,10 +84,11 @@ class Incidents:
         self._made.clear()
         # One transaction: the rule waits for the disk once, and no crash leaves a rule without its incident.
         with self._store.together():
-            if merged.id is None:
+            is_new = merged.id is None
+            if is_new:
                 merged = self._saved(merged, now)
             if not report.is_history:
-                merged = self._act(merged, zone, now)
+                merged = self._act(merged, () if is_new else self._held(merged), zone, now)
             merged = self._saved(merged, now)
             self._store.record_detection(detection, merged.id, now)
         self._last[key] = merged
@@ -115,9 +116,9 @@ class Incidents:
 
     # --------------------------------------------------------------------------------------------------------- acting
 
-    def _act(self, incident: Incident, zone: Zone, now: datetime) -> Incident:
+    def _act(self, incident: Incident, held: tuple[Wanted, ...], zone: Zone, now: datetime) -> Incident:
         patience = self.settings.patience
-        held = self._without_lapsed(self._held(incident), now)
+        held = self._without_lapsed(held, now)
         incident = incident.barring(self._ended_by_people(incident, held))
         for renewal in policy.renewals(incident, held, zone, now, patience):
             self._extend(renewal, now)
@@ -125,10 +126,8 @@ class Incidents:
         if self._end(endings, now):
             held = self._held(incident)
         match policy.decide(incident, zone, held, now, patience, self._blackhole_scope()):
-            case Mitigate() as decision:
-                return self._admit(incident, zone, decision, now)
-            case Ask() as decision:
-                return self._admit(incident, zone, decision, now)
+            case Mitigate() | Ask() as decision:
+                return self._admit(incident, held, zone, decision, now)
             case Hold(why):
                 self._remember_why(incident, why)
         return incident
@@ -138,7 +137,9 @@ class Incidents:
         has_upstream = any(one.role is Role.UPSTREAM and one.families & UNICAST for one in self.settings.neighbours)
         return Scope.UPSTREAM if has_upstream else Scope.LOCAL
 
-    def _admit(self, incident: Incident, zone: Zone, decision: Mitigate | Ask, now: datetime) -> Incident:
+    def _admit(
+        self, incident: Incident, held: tuple[Wanted, ...], zone: Zone, decision: Mitigate | Ask, now: datetime
+    ) -> Incident:
         self._remember_why(incident, decision.why)
         if not self.may_act:
             self._remember_why(incident, "the kill switch is thrown: nothing new is made")
@@ -146,8 +147,11 @@ class Incidents:
         made: list[RuleId] = []
         refused: list[RuleId] = []
         collateral = decision.collateral or (None,) * len(decision.rules)
+        proposed = {one.id for one in held if one.is_proposed}
         for rule, share in zip(decision.rules, collateral, strict=True):
-            request = Request(rule, zone.owner, Origin.SENSOR, decision.lifetime_seconds, False, share)
+            # What waited for a person needs none any more.
+            replaces = rule.id if rule.id in proposed else None
+            request = Request(rule, zone.owner, Origin.SENSOR, decision.lifetime_seconds, False, share, replaces)
             try:
                 self._enter(request, incident, zone, decision, now)
             except Objected as objected:
@@ -163,9 +167,6 @@ class Incidents:
 
     def _enter(self, request: Request, incident: Incident, zone: Zone, decision: Mitigate | Ask, now: datetime) -> None:
         is_proposed = isinstance(decision, Ask)
-        if any(one.id == request.rule.id and one.is_proposed for one in self._held(incident)):
-            # What waited for a person needs none any more.
-            request = replace(request, replaces=request.rule.id)
         settings = self.settings
         record, _ = self._store.admit(
             request,

@@ -6,7 +6,7 @@ A refused rule leaves no row but an audit line: denials are evidence too.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from rules import guard
@@ -17,12 +17,16 @@ from rules.match import OffsetPrefix
 from rules.rule import Rule, RuleId
 from rules.zone import Zone
 from store import audit, canonical, readback
-from store.database import Concern
+from store.database import Concern, direct
 from store.held import HeldRules
 from store.models import IncidentRow, RuleRow
 from store.records import Intent, RuleRecord, UnreadableRecord, World
 from store.rules import Rules, alive, alive_or_refused, check_deadline, check_reason, end, note
 from store.zones import all_zones
+
+_SINCE = select(func.count()).where(RuleRow.wanted_since > bindparam("moment"))
+_LAST = select(func.max(RuleRow.generation)).where(RuleRow.rule_id == bindparam("rule"))
+_INCIDENT = select(IncidentRow.id).where(IncidentRow.id == bindparam("number"))
 
 
 def request_of(record: RuleRecord, now: datetime) -> Request:
@@ -114,7 +118,7 @@ class Admission(Rules):
         raise denied
 
     def _surroundings(self, session: Session, world: World, zones: tuple[Zone, ...], now: datetime) -> Surroundings:
-        lately = select(func.count()).where(RuleRow.wanted_since > now - timedelta(minutes=1))
+        lately = {"moment": now - timedelta(minutes=1)}
         return Surroundings(
             zones=zones,
             neighbours=world.neighbours,
@@ -122,7 +126,7 @@ class Admission(Rules):
             infrastructure=world.infrastructure,
             active=self._held.current(session),
             limits=world.limits,
-            recent=session.scalar(lately) or 0,
+            recent=direct(session).execute(_SINCE, lately).scalar_one(),
         )
 
     def _objection(self, session: Session, record: RuleRecord, world: World, now: datetime) -> Objected | None:
@@ -151,8 +155,7 @@ def _zone_of(rule: Rule, zones: tuple[Zone, ...]) -> str | None:
 def _row(session: Session, request: Request, zone: str | None) -> RuleRow:
     """The next generation of the rule, without its circumstances."""
     text, rule_id = str(request.rule), request.rule.id
-    last = session.scalar(select(func.max(RuleRow.generation)).where(RuleRow.rule_id == rule_id))
-    generation = (last or 0) + 1
+    generation = (direct(session).execute(_LAST, {"rule": rule_id}).scalar_one() or 0) + 1
     return RuleRow(
         rule_id=rule_id,
         generation=generation,
@@ -211,7 +214,7 @@ def _insert(
     now: datetime,
     incident: int | None,
 ) -> None:
-    if incident is not None and session.get(IncidentRow, incident) is None:
+    if incident is not None and direct(session).execute(_INCIDENT, {"number": incident}).first() is None:
         raise Refused("incident", incident, "is not known")
     row.deadline, row.created, row.created_by, row.reason, row.incident = deadline, now, actor, reason, incident
     row.ended = row.ended_why = row.approved_by = None

@@ -11,13 +11,15 @@ from sqlalchemy import desc, select
 from sqlalchemy.orm import Session
 
 from store import canonical
-from store.database import Concern, Database
-from store.models import AuditLine
+from store.database import Concern, Database, direct
+from store.models import AuditLine, table
 from store.records import AuditHead, AuditRow, AuditVerdict
 
 GENESIS = "0" * 64
 """What the first row carries as the hash of the one before."""
 
+_APPEND = table(AuditLine).insert()
+_LAST = select(AuditLine.sequence, AuditLine.hash).order_by(desc(AuditLine.sequence)).limit(1)
 _PROBLEM_LIMIT = 20
 _HEAD = "audit_head"
 """Where a writing session, which lives for one transaction, keeps the end of the chain."""
@@ -39,15 +41,13 @@ def append(
         hash="",
     )
     row = replace(row, hash=hash_of(row))
-    session.add(AuditLine(**asdict(row)))
+    direct(session).execute(_APPEND, asdict(row))
     session.info[_HEAD] = AuditHead(row.sequence, row.hash)
 
 
 def head(session: Session) -> AuditHead:
     """The end of the chain."""
-    row = session.execute(
-        select(AuditLine.sequence, AuditLine.hash).order_by(desc(AuditLine.sequence)).limit(1)
-    ).one_or_none()
+    row = direct(session).execute(_LAST).one_or_none()
     return AuditHead(0, GENESIS) if row is None else AuditHead(row.sequence, row.hash)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from sqlalchemy import Engine, create_engine, make_url, select, update
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,9 @@ class Concern(Enum):
     """Announcements, incidents, sensors, messages: what pages show."""
 
 
+_table = CounterRow.__tablename__
+_COUNTING = {one: f"UPDATE {_table} SET value = value + 1 WHERE name = '{one.value}'" for one in Concern}
+_COUNTERS = f"SELECT name, value FROM {_table}"
 _COUNTED = "counted"
 """Where a writing session, which lives for one transaction, keeps which counters it has moved."""
 
@@ -116,8 +119,15 @@ class Database:
     def change_counter(self, concern: Concern | None = None) -> int:
         """A number that grows with every writing transaction, of all or of one concern."""
         with self.reading() as session:
-            rows = session.execute(select(CounterRow.name, CounterRow.value)).all()
-        return sum(value for name, value in rows if concern is None or name == concern.value)
+            counters = direct(session).exec_driver_sql(_COUNTERS).all()
+        return sum(value for name, value in counters if concern is None or name == concern.value)
+
+
+def direct(session: Session) -> Connection:
+    """The transaction past its objects, for rows that nobody keeps: a fifth of the time. What objects hold is written
+    first, so both see the same."""
+    session.flush()
+    return session.connection()
 
 
 def _count(session: Session, concern: Concern) -> None:
@@ -126,4 +136,4 @@ def _count(session: Session, concern: Concern) -> None:
     if concern in counted:
         return
     session.info[_COUNTED] = counted | {concern}
-    session.execute(update(CounterRow).where(CounterRow.name == concern.value).values(value=CounterRow.value + 1))
+    direct(session).exec_driver_sql(_COUNTING[concern])

@@ -1,18 +1,26 @@
 """Incidents, the sensors' messages they are made of, and the sensors themselves."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import delete, desc, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, delete, desc, func, select, update
 
 from rules.errors import Refused
 from rules.messages_values import detection_from_json, detection_to_json
 from rules.traffic import Detection
 from store import outbox
-from store.database import Concern, Database
-from store.models import DetectionRow, IncidentRow, SensorRow
-from store.records import DetectionRecord, IncidentRecord, SensorRecord
+from store.database import Concern, Database, direct
+from store.models import DetectionRow, IncidentRow, SensorRow, table
+from store.records import DetectionRecord, IncidentRecord, SensorRecord, is_confirmed
+
+_STOOD = select(IncidentRow.closed, IncidentRow.document).where(IncidentRow.id == bindparam("number"))
+_MAKE = table(IncidentRow).insert().returning(IncidentRow.id)
+_REPLACE = table(IncidentRow).update().where(IncidentRow.id == bindparam("number"))
+_MESSAGE = select(DetectionRow.id).where(
+    *(getattr(DetectionRow, name) == bindparam(f"of_{name}") for name in ("sensor", "attack", "sequence"))
+)
+_KEEP = table(DetectionRow).insert()
 
 
 class Incidents(Database):
@@ -24,14 +32,17 @@ class Incidents(Database):
         People are told, through the outbox, when it is first confirmed and when it closes; of mere suspicions never.
         """
         with self.writing(Concern.STATUS) as session:
-            known = None if incident.id is None else session.get(IncidentRow, incident.id)
-            before = None if known is None else _incident(known)
-            row = session.merge(_incident_row(incident))
-            session.flush()
-            after = _incident(row)
-            for kind in _news(before, after):
-                outbox.add(session, kind, _told(after), incident.updated)
-            return after
+            connection = direct(session)
+            found = None if incident.id is None else connection.execute(_STOOD, {"number": incident.id}).one_or_none()
+            if found is None:
+                incident = replace(incident, id=connection.execute(_MAKE, _columns(incident)).scalar_one())
+                was_closed = was_confirmed = False
+            else:
+                connection.execute(_REPLACE, _columns(incident) | {"number": incident.id})
+                was_closed, was_confirmed = found.closed is not None, is_confirmed(found.document)
+            for kind in _news(incident, was_closed, was_confirmed):
+                outbox.add(session, kind, _told(incident), incident.updated)
+            return incident
 
     def incident(self, number: int) -> IncidentRecord | None:
         """One incident."""
@@ -62,17 +73,12 @@ class Incidents(Database):
     def record_detection(self, detection: Detection, incident: int | None, now: datetime) -> bool:
         """Keeps a sensor's message; False when this very message was there already."""
         with self.writing(Concern.STATUS) as session:
-            if _message(session, detection) is not None:
+            key = {"sensor": detection.sensor, "attack": detection.attack, "sequence": detection.sequence}
+            connection = direct(session)
+            if connection.execute(_MESSAGE, {f"of_{name}": value for name, value in key.items()}).first() is not None:
                 return False
-            session.add(
-                DetectionRow(
-                    incident=incident,
-                    sensor=detection.sensor,
-                    attack=detection.attack,
-                    sequence=detection.sequence,
-                    received=now,
-                    document=detection_to_json(detection),
-                )
+            connection.execute(
+                _KEEP, key | {"incident": incident, "received": now, "document": detection_to_json(detection)}
             )
             return True
 
@@ -119,13 +125,13 @@ class Incidents(Database):
             return session.scalar(query) is not None
 
 
-def _news(before: IncidentRecord | None, after: IncidentRecord) -> Iterator[str]:
+def _news(incident: IncidentRecord, was_closed: bool, was_confirmed: bool) -> Iterator[str]:
     """What has happened that people want to know."""
-    if not after.is_confirmed:
+    if not incident.is_confirmed:
         return
-    if before is None or not before.is_confirmed:
+    if not was_confirmed:
         yield "incident.opened"
-    if after.closed is not None and (before is None or before.closed is None):
+    if incident.closed is not None and not was_closed:
         yield "incident.closed"
 
 
@@ -144,21 +150,21 @@ def _told(incident: IncidentRecord) -> dict[str, object]:
     }
 
 
-def _incident_row(incident: IncidentRecord) -> IncidentRow:
-    return IncidentRow(
-        id=incident.id,
-        zone=incident.zone,
-        target=incident.target,
-        state=incident.state,
-        opened=incident.opened,
-        updated=incident.updated,
-        closed=incident.closed,
-        vector=incident.vector,
-        severity=incident.severity,
-        peak_packets_per_second=incident.peak_packets_per_second,
-        peak_bits_per_second=incident.peak_bits_per_second,
-        document=dict(incident.document),
-    )
+def _columns(incident: IncidentRecord) -> dict[str, object]:
+    columns: dict[str, object] = {
+        "zone": incident.zone,
+        "target": incident.target,
+        "state": incident.state,
+        "opened": incident.opened,
+        "updated": incident.updated,
+        "closed": incident.closed,
+        "vector": incident.vector,
+        "severity": incident.severity,
+        "peak_packets_per_second": incident.peak_packets_per_second,
+        "peak_bits_per_second": incident.peak_bits_per_second,
+        "document": dict(incident.document),
+    }
+    return columns if incident.id is None else columns | {"id": incident.id}
 
 
 def _incident(row: IncidentRow) -> IncidentRecord:
@@ -175,16 +181,6 @@ def _incident(row: IncidentRow) -> IncidentRecord:
         peak_packets_per_second=row.peak_packets_per_second,
         peak_bits_per_second=row.peak_bits_per_second,
         document=row.document,
-    )
-
-
-def _message(session: Session, detection: Detection) -> int | None:
-    return session.scalar(
-        select(DetectionRow.id).where(
-            DetectionRow.sensor == detection.sensor,
-            DetectionRow.attack == detection.attack,
-            DetectionRow.sequence == detection.sequence,
-        )
     )
 
 

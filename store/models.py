@@ -1,6 +1,7 @@
 """The tables. Portable types only; moments are stored in UTC and come back aware."""
 
 from datetime import UTC, datetime
+from typing import cast
 
 from sqlalchemy import (
     JSON,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -44,6 +46,11 @@ class Base(DeclarativeBase):
     """The schema."""
 
     type_annotation_map = {datetime: UtcDateTime(), dict[str, object]: JSON()}  # noqa: RUF012 (SQLAlchemy's way)
+
+
+def table(row: type[Base]) -> Table:
+    """The table of these rows, for statements past the objects."""
+    return cast(Table, row.__table__)
 
 
 class ZoneRow(Base):

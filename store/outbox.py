@@ -10,16 +10,17 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from store.database import Concern, Database
-from store.models import OutboxRow
+from store.database import Concern, Database, direct
+from store.models import OutboxRow, table
 from store.records import OutboxRecord, OutboxState
 
+_ADD = table(OutboxRow).insert()
 _OPEN = (OutboxState.WAITING.value, OutboxState.TAKEN.value)
 
 
 def add(session: Session, kind: str, payload: Mapping[str, object], now: datetime) -> None:
     """One message more, in the caller's transaction."""
-    session.add(OutboxRow(**_waiting(kind, payload, now)))
+    direct(session).execute(_ADD, _waiting(kind, payload, now))
 
 
 def add_many(session: Session, kind: str, payloads: Iterable[Mapping[str, object]], now: datetime) -> None:

@@ -137,7 +137,12 @@ class IncidentRecord:
     @property
     def is_confirmed(self) -> bool:
         """Whether a sensor has said more than that it suspects something."""
-        return bool(self.document.get("is_confirmed"))
+        return is_confirmed(self.document)
+
+
+def is_confirmed(document: Mapping[str, object]) -> bool:
+    """The same, of an incident's document."""
+    return bool(document.get("is_confirmed"))
 
 
 @dataclass(frozen=True, slots=True)

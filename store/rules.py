@@ -13,12 +13,13 @@ from rules.errors import Refused
 from rules.guard import Limits, Origin
 from rules.rule import RuleId
 from store import audit, outbox, readback
-from store.database import Concern, Database
-from store.models import AnnouncementRow, RuleHistoryRow, RuleRow, ZoneRow
+from store.database import Concern, Database, direct
+from store.models import AnnouncementRow, RuleHistoryRow, RuleRow, ZoneRow, table
 from store.records import Intent, RuleChange, RuleFilter, RuleRecord, UnreadableRecord
 from store.wanted import WantedRules
 
 ALIVE = RuleRow.intent != Intent.ENDED.value
+_REMEMBER = table(RuleHistoryRow).insert()
 _AUTOMATIC = tuple(origin.value for origin in Origin if origin.is_automatic)
 
 
@@ -37,17 +38,16 @@ def alive_or_refused(session: Session, rule_id: RuleId) -> RuleRow:
 
 def note(session: Session, row: RuleRow, *, change: str, actor: str, detail: str, now: datetime) -> None:
     """History, audit and outbox of one change, in the transaction of the change itself."""
-    session.add(
-        RuleHistoryRow(
-            rule_id=row.rule_id,
-            generation=row.generation,
-            at=now,
-            actor=actor,
-            change=change,
-            detail=detail,
-            deadline=row.deadline,
-        )
-    )
+    entry = {
+        "rule_id": row.rule_id,
+        "generation": row.generation,
+        "at": now,
+        "actor": actor,
+        "change": change,
+        "detail": detail,
+        "deadline": row.deadline,
+    }
+    direct(session).execute(_REMEMBER, entry)
     what: dict[str, object] = {
         "generation": row.generation,
         "rule": row.text,

@@ -14,14 +14,17 @@ from rules.match import Network
 from rules.messages_values import zone_to_json
 from rules.zone import Zone
 from store import audit, readback
-from store.database import Concern, Database
+from store.database import Concern, Database, direct
 from store.models import SettingRow, ZoneRow
+
+_ZONES = select(ZoneRow.name, ZoneRow.document).order_by(ZoneRow.name)
 
 
 def all_zones(session: Session) -> tuple[Zone, ...]:
     """The readable zones, by name."""
-    rows = session.scalars(select(ZoneRow).order_by(ZoneRow.name))
-    return tuple(zone for zone in map(readback.zone, rows) if isinstance(zone, Zone))
+    rows = direct(session).execute(_ZONES)
+    zones = (readback.zone(ZoneRow(name=name, document=document)) for name, document in rows)
+    return tuple(zone for zone in zones if isinstance(zone, Zone))
 
 
 class Zones(Database):
