@@ -7,11 +7,12 @@ looks by itself at least every half second. Nothing is kept in a job store: the 
 import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
+from typing import TYPE_CHECKING
 
 from rules.rule import RuleId
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
 
 
 class Deadlines:
@@ -52,29 +53,42 @@ class Deadlines:
 
 
 class AlarmClock:
-    """Wakes the loop at the next deadline and periodically, from APScheduler's thread."""
+    """Wakes the loop at the next deadline and periodically, from APScheduler's thread, loaded when it starts."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        executors = {"default": ThreadPoolExecutor(1)}
-        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults, executors=executors, daemon=True)
+        self._scheduler: BackgroundScheduler | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started; until then nobody is woken."""
+        return self._scheduler is not None
 
     def start(self) -> None:
         """Start the scheduler's thread."""
+        from apscheduler.executors.pool import ThreadPoolExecutor
+        from apscheduler.schedulers.background import BackgroundScheduler
+
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        executors = {"default": ThreadPoolExecutor(1)}
+        self._scheduler = BackgroundScheduler(timezone=UTC, job_defaults=defaults, executors=executors, daemon=True)
         self._scheduler.start()
 
     def stop(self) -> None:
         """End it; nothing is woken any more."""
+        if self._scheduler is None:
+            return
         # First, and waiting for the turn under way: a job that comes due while the scheduler stops ends in an error.
         self._scheduler.remove_all_jobs()
         self._scheduler.shutdown(wait=False)
 
     def every(self, seconds: float, name: str, check: Callable[[], None]) -> None:
         """Run a check periodically; it must not block."""
-        self._scheduler.add_job(check, "interval", seconds=seconds, id=name, replace_existing=True)
+        if self._scheduler is not None:
+            self._scheduler.add_job(check, "interval", seconds=seconds, id=name, replace_existing=True)
 
     def in_seconds(self, seconds: float) -> None:
         """Wake the loop that much later; replaces the last such wish."""
-        at = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
-        self._scheduler.add_job(self._wake, "date", run_date=at, id="deadline", replace_existing=True)
+        if self._scheduler is not None:
+            at = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
+            self._scheduler.add_job(self._wake, "date", run_date=at, id="deadline", replace_existing=True)

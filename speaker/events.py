@@ -4,7 +4,7 @@ import queue
 from dataclasses import dataclass
 
 from rules.messages import SpeakerRequest
-from speaker import memory
+from speaker.exchange import ToLoop
 from speaker.replies import Reply
 from speaker.settings import Settings
 from speaker.socket import Answering
@@ -52,5 +52,5 @@ class Woken:
     """Something may be due."""
 
 
-Event = Said | Asked | Synced | Failed | Configured | Woken | memory.ToLoop
+Event = Said | Asked | Synced | Failed | Configured | Woken | ToLoop
 Inbox = queue.SimpleQueue[Event]

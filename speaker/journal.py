@@ -21,7 +21,7 @@ from rules.guard import Origin
 from rules.neighbour import Address
 from rules.rule import Rule, RuleId
 from speaker.clock import Moment
-from store.readback import parsed
+from store.texts import parsed
 
 COMPACT_AFTER = 20_000
 """Lines beyond what a fresh journal would have."""

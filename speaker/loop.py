@@ -9,8 +9,6 @@ import queue
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from rules.errors import Refused
 from rules.messages import (
     Accepted,
@@ -26,15 +24,14 @@ from rules.messages import (
 )
 from rules.neighbour import Address
 from rules.rule import RuleId
-from speaker import killswitch, memory, report, status
+from speaker import exchange, killswitch, log, report, status
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
 from speaker.desire import Desire
 from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced, Woken
 from speaker.journal import Journal
 from speaker.killswitch import Flag, Watch
-from speaker.memory import Memory
-from speaker.metrics import WRITE_SECONDS, Metrics
+from speaker.latecomer import LateMemory
 from speaker.pipe import Writer
 from speaker.reconcile import Ledger
 from speaker.replies import (
@@ -54,12 +51,15 @@ from speaker.settings import Settings
 from speaker.socket import Answering
 from speaker.suspects import Suspects
 from speaker.talk import EndOfRib, Talk
+from speaker.tally import Tally
 from speaker.trail import Trail
 
 TICK_SECONDS = 0.5
 """The longest the loop sleeps: no clock step and no lost wake-up makes it later than this."""
 CHORES_SECONDS = 0.02
 """How often to look at everything that is not a command: each answer would be too often."""
+REPORT_SECONDS = 2.0
+"""How often the speaker reports on itself, and writes its metrics."""
 STATUS_SECONDS = 0.5
 """How often changes of status go to the database."""
 BUSY_STATUS_SECONDS = 3.0
@@ -75,8 +75,6 @@ ADOPTED = 100
 COLLECT_AFTER = 20_000
 """Objects made before Python looks for cycles: rules are thousands of values that live long and have none."""
 
-log = structlog.get_logger("speaker")
-
 
 def collect_rarely() -> None:
     """Look for garbage again after start-up, which goes without, and not among what was made until now."""
@@ -91,8 +89,8 @@ class Loop:
 
     def __init__(self, state: Path, inbox: Inbox, writer: Writer, clock: Clock, reload: Callable[[], None]) -> None:
         self._state, self._inbox, self._clock, self._reload = state, inbox, clock, reload
-        self._metrics = Metrics()
-        self._gauges = status.Gauges(self._metrics)
+        self._tally = Tally()
+        self._gauges = status.Gauges()
         self._ledger = Ledger()
         self._sessions = Sessions()
         self._talk = Talk(writer, self._ledger, self._listed)
@@ -102,8 +100,8 @@ class Loop:
         self._desire = Desire(self._ledger, self._journal, clock)
         self._suspects = Suspects(self._ledger, self._journal, self._sentenced)
         self._roll = RollCall(self._ledger, self._sessions, self._suspects, self._talk)
-        self._memory = Memory(clock, inbox.put)
-        self._trail = Trail(self._journal, self._memory, clock, self._metrics)
+        self._memory = LateMemory(clock, inbox.put)
+        self._trail = Trail(self._journal, self._memory, clock, self._tally)
         self._watch = Watch(state, self._switched)
         self._alarm = AlarmClock(lambda: inbox.put(Woken()))
         self._settings: Settings | None = None
@@ -134,8 +132,6 @@ class Loop:
         self._suspects.load(contents.quarantine, now)
         self._watch.look(now, at_once=True)
         self._memory.start()
-        self._alarm.start()
-        self._alarm.every(5.0, "periodic checks", lambda: self._inbox.put(Woken()))
 
     def run(self) -> None:
         """Until ExaBGP closes the pipe or says that it ends."""
@@ -150,7 +146,7 @@ class Loop:
     def stop(self) -> None:
         """Leave everything written and every thread ended; routes stay where they are."""
         self._alarm.stop()
-        self._memory.ask(memory.Statuses(self._ledger.take_changes()))
+        self._memory.ask(exchange.Statuses(self._ledger.take_changes()))
         self._memory.stop()
         self._journal.close()
 
@@ -185,14 +181,14 @@ class Loop:
                 self._journal_problem = why
             case Configured():
                 self._configured(event)
-            case memory.Known():
+            case exchange.Known():
                 self._known(event)
-            case memory.Left(rules):
+            case exchange.Left(rules):
                 self._desire.keep_only(rules)
-            case memory.Away(why):
+            case exchange.Away(why):
                 self._database_problem = why
                 log.warning("database away", why=why)
-            case memory.Written(numbers):
+            case exchange.Written(numbers):
                 self._trail.written(numbers)
             case Woken():
                 pass
@@ -223,6 +219,12 @@ class Loop:
 
     def _arm(self) -> None:
         """APScheduler wakes the loop at the next deadline; the loop's own patience makes it certain."""
+        if not self._is_informed:
+            # What APScheduler imports can wait until everything is said.
+            return
+        if not self._alarm.is_running:
+            self._alarm.start()
+            self._alarm.every(5.0, "periodic checks", lambda: self._inbox.put(Woken()))
         at = self._desire.deadlines.next()
         if at is not None and at != self._wake_at:
             self._alarm.in_seconds(at - self._clock.now())
@@ -247,7 +249,7 @@ class Loop:
             case UpdateReceived(peer):
                 name = self._ledger.name(peer)
                 self._sessions.of(peer).inbound += 1
-                self._metrics.inbound.labels(name).inc()
+                self._tally.inbound[name] += 1
                 self._trail.alarm("a neighbour announces routes to us; nothing is imported", neighbour=name)
             case _:
                 failed = self._talk.take(reply, now)
@@ -267,7 +269,7 @@ class Loop:
             self._suspects.up(event.peer, now)
             self._roll.up(event.peer, now)
         elif was_up:
-            self._metrics.flaps.labels(self._ledger.name(event.peer)).inc()
+            self._tally.flaps[self._ledger.name(event.peer)] += 1
             self._suspects.down(event.peer, now)
 
     def _notified(self, peer: Address, code: int, subcode: int, now: float) -> None:
@@ -295,7 +297,7 @@ class Loop:
         self._ledger.take_changes()
         self._memory.synchronised()
         collect_rarely()
-        self._memory.ask(memory.Statuses(self._ledger.statuses(), is_complete=True))
+        self._memory.ask(exchange.Statuses(self._ledger.statuses(), is_complete=True))
         log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=len(self._desire.wishes))
 
     def _end_ribs(self, now: float) -> None:
@@ -324,9 +326,9 @@ class Loop:
         self._desire.peers = tuple(one.peer_address for one in event.settings.neighbours)
         self._ledger.set_neighbours(event.settings.neighbours, now)
         self._roll.expect(event.settings.neighbours, now)
-        self._memory.ask(memory.Configured(event.settings))
+        self._memory.ask(exchange.Configured(event.settings))
 
-    def _known(self, event: memory.Known) -> None:
+    def _known(self, event: exchange.Known) -> None:
         self._database_problem = ""
         if event.audit_head is not None:
             self._trail.head(event.audit_head)
@@ -340,15 +342,15 @@ class Loop:
 
     def _expire(self) -> None:
         for expiry in self._desire.due():
-            self._metrics.expired.inc()
-            self._metrics.lateness.observe(expiry.late_seconds)
+            self._tally.expired += 1
+            self._tally.lateness.append(expiry.late_seconds)
             self._memory.ask(expiry)
 
     def _switched(self, flag: Flag) -> None:
         """The kill switch stands differently from before."""
         log.warning("kill switch", mode=flag.mode.value, by=flag.by)
         self._desire.set_mode(flag.mode)
-        self._memory.ask(memory.Switched(flag.mode is KillMode.NORMAL))
+        self._memory.ask(exchange.Switched(flag.mode is KillMode.NORMAL))
         self._trail.note("kill-switch", flag.mode.value, {"by": flag.by, "at": flag.at})
         if flag.mode is KillMode.WITHDRAW_ALL:
             self._talk.clear((), self._clock.now())
@@ -358,7 +360,7 @@ class Loop:
     def _asked(self, request: SpeakerRequest, answer: Answering) -> None:
         match request:
             case Wake():
-                self._memory.ask(memory.Look())
+                self._memory.ask(exchange.Look())
                 answer(Accepted())
             case StatusQuery():
                 answer(Accepted(self._status()))
@@ -369,7 +371,7 @@ class Loop:
             case Kill(mode, by):
                 self._kill(mode, by, answer)
             case DetectionReport() | Heartbeat():
-                self._memory.ask(memory.Report(request, answer))
+                self._memory.ask(exchange.Report(request, answer))
 
     def _kill(self, mode: KillMode, by: str, answer: Answering) -> None:
         try:
@@ -407,14 +409,12 @@ class Loop:
             self._status_at = now
             changes = self._ledger.take_changes()
             if changes:
-                self._memory.ask(memory.Statuses(changes))
+                self._memory.ask(exchange.Statuses(changes))
         for session in self._sessions.reports(now):
             name = self._ledger.name(session.peer)
             log.info("session", neighbour=name, up=session.is_up, reason=session.reason)
-        if now - self._metrics_at > WRITE_SECONDS:
+        if now - self._metrics_at > REPORT_SECONDS:
             self._metrics_at = now
-            self._metrics.wishes.set(len(self._desire.wishes))
-            self._metrics.database.set(not self._database_problem)
-            self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire.mode)
-            self._gauges.write(self._state)
+            self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire)
+            self._gauges.write(self._state, self._tally, is_database_up=not self._database_problem)
             report.write(self._state, self._status(), self._clock.wall())

@@ -16,9 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
-from speaker import killswitch, pipe
+from speaker import killswitch, log, pipe
 from speaker.clock import Clock
 from speaker.events import Asked, Configured, Inbox, Said
 from speaker.loop import Loop
@@ -29,8 +27,6 @@ RETRY_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes keeps others waiting: at Python's 5 ms the database thread would hold up each command
 that goes out, and each answer."""
-
-log = structlog.get_logger("speaker")
 
 Loader = Callable[[], Settings]
 """Reads the configuration; raises `Refused` (or `OSError`) when it is bad."""
@@ -46,7 +42,8 @@ def run(load: Loader, state: Path) -> None:
     inbox: Inbox = queue.SimpleQueue()
     reader = pipe.Reader(descriptors.replies, lambda reply: inbox.put(Said(reply)), clock.now)
     reader.start()
-    _log_to_stderr()
+    # Whatever libraries log; we ourselves write with `speaker.log`.
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     pipe.die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: inbox.put(Said(None)))
     _prepare(state, inbox)
@@ -97,21 +94,6 @@ def _wait(inbox: Inbox, problem: str) -> None:
 
 def _complain(problem: str) -> None:
     log.warning(problem)
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 
 
 class _Configuration:

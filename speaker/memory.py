@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 
-import structlog
-
 from rules import guard
 from rules.errors import Refused
 from rules.guard import Surroundings
@@ -21,13 +19,13 @@ from rules.lifecycle import Phase
 from rules.messages import Accepted, Declined, DetectionReport, Heartbeat
 from rules.rule import RuleId
 from rules.zone import Zone
+from speaker import log
 from speaker.clock import Clock
 from speaker.desire import Expiry, Offer
+from speaker.exchange import Away, Configured, Known, Left, Look, Report, Request, Statuses, Switched, ToLoop, Written
 from speaker.incidents import Incidents
 from speaker.journal import Note, Wish
-from speaker.orders import Status
 from speaker.settings import Settings
-from speaker.socket import Answering
 from store.admission import request_of
 from store.database import Concern
 from store.errors import SchemaUnknown, StoreUnavailable
@@ -45,79 +43,6 @@ SYNCHRONISED_SECONDS = 5.0
 """How long rules that stand already are left unjudged at start for what is more urgent; a detection waits as long."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
-
-log = structlog.get_logger("speaker")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """To the loop: what the database wants."""
-
-    offers: tuple[Offer, ...]
-    is_complete: bool = True
-    audit_head: tuple[int, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """To the loop: the database wants nothing but these; what ended need not wait for the guard."""
-
-    rules: frozenset[RuleId]
-
-
-@dataclass(frozen=True, slots=True)
-class Away:
-    """To the loop: the database can't be used, because…"""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """To the loop: these audit lines are in the database."""
-
-    numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """From the loop: something changed, look now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statuses:
-    """From the loop: where announcements stand."""
-
-    changes: tuple[Status, ...]
-    is_complete: bool = False
-    """Every announcement there is: rows of ours that are not among them have ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Switched:
-    """From the loop: whether new automatic rules may be made."""
-
-    may_act: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """From a sensor, by way of the intake."""
-
-    request: DetectionReport | Heartbeat
-    answer: Answering
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """From the loop: the settings, at start and whenever they change."""
-
-    settings: Settings
-
-
-Request = Look | Statuses | Report | Configured | Switched | Expiry | Note
-ToLoop = Known | Left | Away | Written
-
 
 _Row = tuple[str, RuleId]
 """Neighbour's name and rule."""
@@ -201,7 +126,7 @@ class Memory:
                 self._work(reports)
             except (StoreUnavailable, SchemaUnknown, OSError) as error:
                 self._lost(str(error), reports)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - told, and tried again
                 # A row that nobody foresaw: were this thread to end, no withdrawal would be seen any more.
                 log.exception("unforeseen")
                 self._lost(f"{type(error).__name__}: {error}", reports)

@@ -8,7 +8,6 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, write_to_textfile
 
 FILE = "speaker.prom"
-WRITE_SECONDS = 2.0
 
 
 class Metrics:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
-log = structlog.get_logger()
+from speaker import log
 
 FILE = "status.json"
 

@@ -1,19 +1,23 @@
 """What the speaker says about itself: the answer to a status query, and the gauges."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-
-import structlog
+from typing import TYPE_CHECKING
 
 from rules.messages import KillMode
 from rules.neighbour import Address
-from speaker.metrics import Metrics
+from speaker import log
+from speaker.desire import Desire
 from speaker.reconcile import Ledger
 from speaker.sessions import Sessions
 from speaker.suspects import Suspects
 from speaker.talk import Talk
+from speaker.tally import Tally
 
-log = structlog.get_logger("speaker")
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+
+    from speaker.metrics import Metrics
 
 
 def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: float) -> list[dict[str, object]]:
@@ -55,34 +59,36 @@ def kill(mode: KillMode, by: str, ledger: Ledger, is_synced: bool, holding: Coll
 
 
 class Gauges:
-    """Fills the metrics from what the speaker knows."""
+    """Fills the metrics from what the speaker knows. Their library is loaded with the first ones, not at the start."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._counted: dict[str, float] = {}
+    def __init__(self) -> None:
+        self._counted: dict[tuple[str, ...], float] = {}
+        self._made: Metrics | None = None
 
-    def count(self, totals: Mapping[str, float]) -> None:
-        """Counters, given as totals by attribute name."""
-        for name, total in totals.items():
-            getattr(self._metrics, name).inc(total - self._counted.get(name, 0.0))
-            self._counted[name] = total
+    @property
+    def _metrics(self) -> "Metrics":
+        if self._made is None:
+            from speaker.metrics import Metrics
 
-    def fill(self, ledger: Ledger, sessions: Sessions, suspects: Suspects, talk: Talk, mode: KillMode) -> None:
+            self._made = Metrics()
+        return self._made
+
+    def _count(self, counter: "Counter", total: float, *key: str) -> None:
+        """Counters, given as totals."""
+        counter.inc(total - self._counted.get(key, 0.0))
+        self._counted[key] = total
+
+    def fill(self, ledger: Ledger, sessions: Sessions, suspects: Suspects, talk: Talk, desire: Desire) -> None:
         """Everything that stands in the ledger and the sessions."""
         metrics = self._metrics
-        self.count(
-            {
-                "answers": talk.answered,
-                "refused": talk.refused,
-                "lost": talk.lost,
-                "discarded": talk.discarded,
-                "resyncs": talk.resyncs,
-            }
-        )
+        for name in ("answered", "refused", "lost", "discarded", "resyncs"):
+            counter = getattr(metrics, "answers" if name == "answered" else name)
+            self._count(counter, getattr(talk, name), name)
+        metrics.wishes.set(len(desire.wishes))
         metrics.in_flight.set(talk.in_flight)
         metrics.synced.set(talk.is_synced)
         metrics.frozen.clear()
-        metrics.frozen.labels(mode.value).set(mode is not KillMode.NORMAL)
+        metrics.frozen.labels(desire.mode.value).set(desire.mode is not KillMode.NORMAL)
         metrics.announcements.clear()
         for (peer, phase), count in ledger.counts.items():
             metrics.announcements.labels(ledger.name(peer), phase.value).set(count)
@@ -90,9 +96,20 @@ class Gauges:
             metrics.sessions.labels(one.name).set(sessions.of(peer).is_up)
             metrics.quarantined.labels(one.name).set(len(suspects.of(peer).sentenced))
 
-    def write(self, state: Path) -> None:
-        """Into the state directory; a full disk costs the numbers and nothing else."""
+    def write(self, state: Path, tally: Tally, is_database_up: bool) -> None:
+        """Into the state directory, with what was counted; a full disk costs the numbers and nothing else."""
+        metrics = self._metrics
+        metrics.database.set(is_database_up)
+        self._count(metrics.alarms, tally.alarms, "alarms")
+        self._count(metrics.expired, tally.expired, "expired")
+        for name in tally.flaps:
+            self._count(metrics.flaps.labels(name), tally.flaps[name], "flaps", name)
+        for name in tally.inbound:
+            self._count(metrics.inbound.labels(name), tally.inbound[name], "inbound", name)
+        for seconds in tally.lateness:
+            metrics.lateness.observe(seconds)
+        tally.lateness.clear()
         try:
-            self._metrics.write(state)
+            metrics.write(state)
         except OSError as error:
             log.warning("metrics cannot be written", why=str(error))

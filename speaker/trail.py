@@ -5,25 +5,21 @@ Audit lines stand in the journal until the database has them; alarms go to the l
 
 from collections.abc import Iterable, Mapping
 
-import structlog
-
-from speaker import journal
+from speaker import journal, log
 from speaker.clock import Clock
 from speaker.journal import Contents, Journal, Note
-from speaker.memory import Memory
-from speaker.metrics import Metrics
+from speaker.latecomer import LateMemory
+from speaker.tally import Tally
 
 HEAD_SECONDS = 30.0
 """How often the end of the audit chain is written down."""
-
-log = structlog.get_logger("speaker")
 
 
 class Trail:
     """Audit and alarms of one speaker."""
 
-    def __init__(self, diary: Journal, store: Memory, clock: Clock, metrics: Metrics) -> None:
-        self._journal, self._memory, self._clock, self._metrics = diary, store, clock, metrics
+    def __init__(self, diary: Journal, store: LateMemory, clock: Clock, tally: Tally) -> None:
+        self._journal, self._memory, self._clock, self._tally = diary, store, clock, tally
         self._notes = 0
         self._head: tuple[int, str] | None = None
         self._head_at = -1e9
@@ -62,5 +58,5 @@ class Trail:
 
     def alarm(self, what: str, **detail: object) -> None:
         """Somebody must look."""
-        self._metrics.alarms.inc()
+        self._tally.alarms += 1
         log.error(what, **detail)

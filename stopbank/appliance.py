@@ -11,7 +11,7 @@ from rules.errors import Refused
 from rules.messages import Reload, render_request
 from speaker import config_exabgp, killswitch
 from stopbank import config as configuration
-from stopbank import wiring
+from stopbank import speaking, wiring
 from stopbank.supervisor import Program, Supervisor
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ def prepare(config: configuration.Config, path: Path) -> None:
     state = config.paths.state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o2770)
-    command = (*wiring.program(), "speaker", "--state", str(state), *_where(path))
+    command = (*speaking.PROGRAM, "--state", str(state), *_where(path))
     config_exabgp.write(exabgp_path(config), config_exabgp.render(configuration.neighbours(config), command))
 
 

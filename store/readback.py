@@ -3,23 +3,16 @@
 import json
 from functools import lru_cache
 
-from rules import rule as rules_rule
 from rules.errors import Refused
 from rules.guard import Origin
 from rules.lifecycle import Phase
 from rules.messages_values import zone_from_json
-from rules.rule import Rule, RuleId
+from rules.rule import RuleId
 from rules.zone import Zone
 from store import canonical
 from store.models import AnnouncementRow, RuleRow, ZoneRow
 from store.records import AnnouncementRecord, Intent, RuleRecord, UnreadableRecord
-
-
-@lru_cache(maxsize=32_768)
-def parsed(text: str) -> tuple[Rule, RuleId]:
-    """The rule of a canonical text, and its id; cached, because values are immutable and texts come back often."""
-    rule = rules_rule.parse(text)
-    return rule, rule.id
+from store.texts import parsed
 
 
 def rule_record(row: RuleRow) -> RuleRecord | UnreadableRecord:

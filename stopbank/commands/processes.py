@@ -163,16 +163,9 @@ def speaker(
     config: ConfigPath = configuration.DEFAULT_PATH,
 ) -> None:
     """The speaker; ExaBGP starts it, and talks to it over standard input and output."""
-    from speaker.main import run as run_speaker
-    from speaker.settings import Settings
-    from stopbank import wiring
+    from stopbank import speaking
 
-    def load() -> Settings:
-        if config == configuration.DEFAULT_PATH and not config.exists():
-            return wiring.speaker(configuration.parse("", "defaults", configuration.environment()))
-        return wiring.speaker(configuration.load(config))
-
-    run_speaker(load, state)
+    speaking.speak(state, config)
 
 
 def intake(config: ConfigPath = configuration.DEFAULT_PATH) -> None:

@@ -20,20 +20,9 @@ from rules.text import parse_flowspec
 from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import Mode
 from speaker.clock import Clock, Moment
+from speaker.exchange import Away, Configured, Known, Left, Look, Report, Switched, ToLoop
 from speaker.journal import Wish
-from speaker.memory import (
-    CHUNK,
-    SYNCHRONISED_SECONDS,
-    Away,
-    Configured,
-    Known,
-    Left,
-    Look,
-    Memory,
-    Report,
-    Switched,
-    ToLoop,
-)
+from speaker.memory import CHUNK, SYNCHRONISED_SECONDS, Memory
 from speaker.settings import Settings
 from store import canonical
 from store.records import World

@@ -20,9 +20,9 @@ from rules.findings import Objected
 from rules.guard import Limits, Origin, Request
 from rules.rule import Blackhole, FlowSpec, Rule, RuleId, parse
 from store.admission import request_of
-from store.readback import parsed
 from store.records import Intent, RuleFilter, World
 from store.store import Store
+from store.texts import parsed
 
 SECOND = timedelta(seconds=1)
 UNKNOWN = RuleId("0" * 20)

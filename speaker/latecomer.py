@@ -1,0 +1,82 @@
+"""The database thread, loaded beside everything else: its libraries are most of a speaker's start, and a successor that
+has a journal needs no database to begin.
+
+Loses nothing: what is asked of it meanwhile waits in order.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from rules.rule import RuleId
+from speaker import log
+from speaker.clock import Clock
+from speaker.exchange import Away, Request, ToLoop
+from speaker.journal import Wish
+
+if TYPE_CHECKING:
+    from speaker.memory import Memory
+
+
+class LateMemory:
+    """Stands for `speaker.memory.Memory`, loaded while the loop goes on."""
+
+    def __init__(self, clock: Clock, tell: Callable[[ToLoop], None]) -> None:
+        self._clock, self._tell = clock, tell
+        self._changing = threading.Lock()
+        self._waiting: list[Request] = []
+        self._memory: Memory | None = None
+        self._remembered: tuple[int, Mapping[RuleId, Wish]] = (0, {})
+        self._is_synchronised = self._is_ending = False
+        self._thread = threading.Thread(target=self._load, name="memory-loader", daemon=True)
+
+    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Wish]) -> None:
+        """As `Memory.remember`. Call before `start`."""
+        self._remembered = (audit_entries, wishes)
+
+    def synchronised(self) -> None:
+        """As `Memory.synchronised`."""
+        with self._changing:
+            self._is_synchronised = True
+            if self._memory is not None:
+                self._memory.synchronised()
+
+    def start(self) -> None:
+        """Begin to load it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """As `Memory.stop`; one that is not loaded yet never starts."""
+        with self._changing:
+            self._is_ending = True
+        if self._memory is not None:
+            self._memory.stop()
+
+    def ask(self, request: Request) -> None:
+        """Hand over work; never blocks for long."""
+        with self._changing:
+            if self._memory is None:
+                self._waiting.append(request)
+            else:
+                self._memory.ask(request)
+
+    def _load(self) -> None:
+        try:
+            from speaker.memory import Memory
+        except ImportError as error:
+            # A damaged installation must not cost the withdrawals: journal, deadlines and kill switch go on.
+            log.exception("the database can't be used")
+            self._tell(Away(f"a library is missing: {error}"))
+            return
+        memory = Memory(self._clock, self._tell)
+        memory.remember(*self._remembered)
+        with self._changing:
+            if self._is_ending:
+                return
+            memory.start()
+            for request in self._waiting:
+                memory.ask(request)
+            self._waiting.clear()
+            if self._is_synchronised:
+                memory.synchronised()
+            self._memory = memory
