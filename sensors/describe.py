@@ -12,16 +12,21 @@ from sensors.attack import OUTGOING, Attack
 from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
 from sensors.headers import COLUMNS, Kind
+from sensors.matching import selected
+from sensors.newest import newest
 from sensors.origins import Origins
+from sensors.pace import Look
 from sensors.remembered import Remembered, thinned
 from sensors.settings import Detecting
 from sensors.signature import Evidence, searched, settled
 from sensors.tables import ANY, Tables
 
-DESCRIBED_PACKETS = 32_768
+DESCRIBED_PACKETS, LIVE_PACKETS = 32_768, 16_384
 """Packets of an attack that its vectors and rules are drawn from, live the newest: enough for shares to a percent."""
 FIRST_PACKETS = 4_096
 """The same at the first glance, when many begin at once."""
+LOOKED_AT = 2_048
+"""And at a look whether there is news."""
 MOSTLY_USUAL = 0.5
 """A kind of packets of which so much comes anyway is no part of an attack."""
 LEAST_NS = 100_000_000
@@ -63,22 +68,18 @@ class Describer:
         plain rules, so that a message need not wait."""
         if attack.metric in OUTGOING:
             return
-        # Live, the last second tells what goes on; a capture is described as a whole.
-        recent = attack.last_ns - int(self._settings.long_seconds * 1e9)
-        recent = attack.first_ns if self._judging else max(recent, min(since_ns, attack.last_ns - LEAST_NS))
-        incoming, outgoing = self.between(tables, attack.target, max(attack.first_ns, recent), attack.last_ns)
-        for other in reported:
-            incoming = incoming[~judge.inside(other, incoming, "destination")]
         kinds = frozenset().union(*(METRIC_KINDS.get(metric, _ALL) for metric in crossed))
         anyway = None
         if self._judging:
-            attack.kinds |= self._guilty(tables, attack)
-            sample = incoming[judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))]
-            sample = thinned(sample, DESCRIBED_PACKETS)
+            sample, incoming = self._whole(tables, attack, reported)
         else:
+            # The last second tells what goes on.
+            recent = attack.last_ns - int(self._settings.long_seconds * 1e9)
+            recent = max(attack.first_ns, recent, min(since_ns, attack.last_ns - LEAST_NS))
             anyway = self._anyway(tables, attack, usual)
-            sample = incoming[np.isin(incoming["kind"], [kind for kind in kinds if anyway[kind] < MOSTLY_USUAL])]
-            sample = sample[-FIRST_PACKETS if glance else -DESCRIBED_PACKETS :]
+            wanted = sum(1 << kind for kind in kinds if anyway[kind] < MOSTLY_USUAL)
+            most = FIRST_PACKETS if glance else LIVE_PACKETS
+            sample, incoming = _newest(tables, attack, recent, wanted, [*reported], most)
         if not len(sample):
             return
         general = bool(crossed & {Metric.PACKETS, Metric.BITS}) or self._judging
@@ -97,6 +98,28 @@ class Describer:
         self._propose(attack, Evidence.of(sample, normal, attack.severity, anyway), anyway, glance)
         attack.confidence = confidence(attack.picture, sample, normal, attack.severity)
         attack.details = observations(sample, attack.picture.origins)
+
+    def _whole(self, tables: Tables, attack: Attack, reported: Iterable[Network]) -> tuple[ANY, ANY]:
+        """What a capture shows of an attack from beginning to end, thinned, and all that its target got meanwhile."""
+        incoming, outgoing = self.between(tables, attack.target, attack.first_ns, attack.last_ns)
+        for other in reported:
+            incoming = incoming[~judge.inside(other, incoming, "destination")]
+        attack.kinds |= self._guilty(tables, attack)
+        kept = judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))
+        return thinned(incoming[kept], DESCRIBED_PACKETS), incoming
+
+    def look(self, tables: Tables, attack: Attack) -> Look:
+        """What its newest packets are made of, in a thousandth of a description's time."""
+        begin = attack.last_ns - int(self._settings.long_seconds * 1e9)
+        entries = newest(tables, attack.target, max(begin, attack.first_ns), attack.last_ns, LOOKED_AT)
+        if not len(entries):
+            return Look(0, np.zeros(COLUMNS), 0.0)
+        weights = entries["weight"].astype(np.float64)
+        shares = np.bincount(entries["kind"], weights, minlength=COLUMNS)[:COLUMNS] / weights.sum()
+        hit = np.zeros(len(entries), bool)
+        for rule in attack.signatures:
+            hit |= selected(rule.match, entries)
+        return Look(len(entries), shares, float(weights[hit].sum() / weights.sum()))
 
     def _propose(self, attack: Attack, evidence: Evidence, anyway: NDArray[np.float64] | None, glance: bool) -> None:
         """The rules: those of before while they do, else the plain ones at a glance, else new ones."""
@@ -122,10 +145,13 @@ class Describer:
 
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
         """What a target got in a span of analysis time, both ends included, and, for a closer look, what it sent."""
+        if not self._judging:
+            got = newest(tables, target, begin_ns, end_ns, len(tables.ring))
+            return got, got[:0]
         recent = self._remembered.recent(tables, begin_ns)
         span = recent.between(begin_ns, end_ns)
         got = recent.got(target, span)
-        return got, recent.sent(target, span) if self._judging else got[:0]
+        return got, recent.sent(target, span)
 
     def _guilty(self, tables: Tables, attack: Attack) -> frozenset[Kind]:
         """Kinds that a closer look at the attack's last long window condemns."""
@@ -162,6 +188,17 @@ class Describer:
         margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
         history = self._remembered.history(tables).got(attack.target, slice(None))
         return history[history["time"] < attack.first_ns - margin]
+
+
+def _newest(
+    tables: Tables, attack: Attack, begin: int, kinds: int, reported: Iterable[Network], most: int
+) -> tuple[ANY, ANY]:
+    """The newest packets of these kinds, and all that the target got meanwhile."""
+    sample = newest(tables, attack.target, begin, attack.last_ns, most, kinds=kinds, beside=reported)
+    if not len(sample):
+        return sample, sample
+    begin = int(sample["time"][0])
+    return sample, newest(tables, attack.target, begin, attack.last_ns, 2 * most, beside=reported)
 
 
 def observations(sample: ANY, where: Origins) -> dict[str, object]:

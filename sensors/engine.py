@@ -5,7 +5,6 @@ Who feeds the tables calls `tick`; detections go to a callback at once. Reads no
 """
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,9 +12,9 @@ from datetime import datetime
 import numpy as np
 
 from rules.match import Network
-from rules.traffic import Detection, State, Vantage
+from rules.traffic import State, Vantage
 from rules.zone import Metric, Zone
-from sensors import sources, tables, walk
+from sensors import newest, sources, tables, walk
 from sensors.attack import Attack
 from sensors.baseline_limits import Learning
 from sensors.covering import Covering
@@ -29,17 +28,12 @@ from sensors.nested import Nested
 from sensors.settings import Detecting, Memory
 from sensors.sources import Sources
 from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
+from sensors.telling import Emit, Telling
 from sensors.usual import Usual
 from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
 
 __all__ = ["Emit", "Engine", "zone_measures"]
 
-Emit = Callable[[Detection, Attack], None]
-"""Takes each message, and the attack as the engine keeps it; must not block."""
-
-SPOKEN_PER_TICK, SEARCHED_PER_TICK, DESCRIBED_PER_TICK = 16, 2, 65_536
-"""Messages, searches for new rules and packets classified in one tick, so that a thousand targets at once never hold up
-the capture. A new attack beyond the searches is told with a glance's vectors and rules, and looked at again later."""
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
 NO_ZONE = "-"
@@ -69,7 +63,7 @@ class Engine:
         the zones that want them (`sensors.learned`)."""
         self._settings = settings = detecting or Detecting()
         sizes = memory or Memory()
-        self._emit, self._sensor, self._vantage = emit, sensor, vantage
+        self._sensor = sensor
         self._judging, self._zones = judging, tuple(zones)
         self.tables = tables.make(
             _protected(zones),
@@ -102,8 +96,11 @@ class Engine:
         self._started, self._short, self._ending = 0, False, False
         self._seen: datetime | None = None
         self._now = 0
-        self._waiting: deque[tuple[int, State]] = deque()
-        self.attacks: dict[int, Attack] = {}
+        self._telling = Telling(
+            emit, self._describer, self._detector, self._covering, self._usual, self._sources, settings,
+            sensor=sensor, vantage=vantage, judging=judging,
+        )  # fmt: skip
+        self.attacks = self._telling.attacks
         """Under way, by row."""
         self.suspicions = 0
         """Limits crossed in one window only."""
@@ -112,7 +109,8 @@ class Engine:
     def protect(self, zones: Sequence[Zone]) -> None:
         """Other zones from now on. Attacks under way go on; those on hosts that no zone has any more end by
         themselves. Attacks on prefixes and zones end at once: what is left of them is found anew."""
-        self._end([row for row in self.attacks if self.tables.rows[row, LINE]])
+        prefixed = [row for row in self.attacks if self.tables.rows[row, LINE]]
+        self._telling.end(prefixed, self.tables, self._measures.names, self._now, self._seen)
         prefixes = tables.prefix_table(_protected(zones))
         # The same arrays: only the prefixes are others.
         self.tables = replace(self.tables, prefixes=prefixes)
@@ -124,14 +122,6 @@ class Engine:
         if self.learned:
             self.learned.protect(self._measures, zones)
 
-    def _end(self, rows: Sequence[int]) -> None:
-        for row in rows:
-            self._detector.forget(row)
-            self._waiting = deque(item for item in self._waiting if item[0] != row)
-            self._waiting.appendleft((row, State.OVER))
-        while rows and self._seen and self._waiting and self._waiting[0][1] is State.OVER:
-            self._speak(self._seen)
-
     @property
     def busy(self) -> bool:
         """Whether any target is suspected or under attack."""
@@ -141,6 +131,7 @@ class Engine:
         """Compiles the kernel; call before the first packet."""
         walk.warm_up(self.tables)
         sources.warm_up(self.tables)
+        newest.warm_up(self.tables)
 
     def start(self, now: int) -> None:
         """Traffic counts from `now` on (ns)."""
@@ -168,7 +159,7 @@ class Engine:
         if self.tables.state[COVERING]:
             self._nested.step(readings, self._windows, self._zones, now, self._following(readings, now))
             self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
-        self._speak(seen)
+        self._telling.speak(self.tables, self._measures.names, now, seen)
 
     def _zone_rows(self) -> range:
         return self._covering.zone_rows(len(self._zones)) if self.tables.state[COVERING] else range(0)
@@ -216,8 +207,7 @@ class Engine:
         if track and track.last_hot == now:
             attack.last_ns = self.tables.clock_ns
         if state := {Change.STARTED: State.STARTED, Change.ONGOING: State.ONGOING, Change.OVER: State.OVER}.get(change):
-            # A new attack waits for nobody: the rest is news of what is known.
-            (self._waiting.appendleft if state is State.STARTED else self._waiting.append)((row, state))
+            self._telling.note(row, state)
 
     def _open(self, row: int, number: int, readings: Readings, now: int) -> Attack | None:
         """The attack that a track became; None when a closer look finds none."""
@@ -255,49 +245,6 @@ class Engine:
         recent = self.tables.since(first_ns)
         return max(zone.prefixes, key=lambda prefix: int(inside(prefix, recent, "destination").sum()))
 
-    def _speak(self, seen: datetime) -> None:
-        describer = self._describer
-        searches, packets = describer.searches + SEARCHED_PER_TICK, describer.packets + DESCRIBED_PER_TICK
-        for _ in range(min(len(self._waiting), SPOKEN_PER_TICK)):
-            is_much = describer.searches >= searches or describer.packets >= packets
-            if is_much and self._waiting[0][1] is not State.STARTED and not self._judging:
-                return
-            row, state = self._waiting.popleft()
-            attack = self.attacks.get(row)
-            if attack is None:
-                continue
-            self._describe(row, attack, is_much and not self._judging)
-            if attack.is_rough and state is State.STARTED:
-                self._waiting.append((row, State.ONGOING))
-            self._emit(attack.detection(self._sensor, self._vantage, state, seen), attack)
-            if state is State.OVER:
-                self.tables.rows[row, PINNED] &= ~ATTACKED
-                self._sources.close(row)
-                del self.attacks[row]
-
-    def _describe(self, row: int, attack: Attack, glance: bool) -> None:
-        silent = self.tables.clock_ns - attack.last_ns > self._settings.long_seconds * 1e9
-        if silent and attack.picture.vectors and not self._judging:
-            # Between pulses what is remembered fades, and other traffic must not be taken for the attack.
-            return
-        track = self._detector.tracks.get(row)
-        crossed = {Metric(self._measures.names[measure]) for measure in track.crossed} if track else {attack.metric}
-        # A pulse is described without the pause before it.
-        crossing = min(track.over_since.values(), default=self._now) if track else self._now
-        since = self.tables.clock_ns - (self._now - crossing) - int(self._settings.short_seconds * 1e9)
-        within = [
-            other.target
-            for other_row, other in self.attacks.items()
-            if attack.target.prefixlen < attack.target.max_prefixlen
-            and other_row != row
-            and row in self._covering.above(other_row)
-        ]
-        usual = self._usual.rates(row)
-        self._describer.describe(self.tables, attack, frozenset(crossed), usual, within, since, glance=glance)
-        if attack.counted and not self._judging:
-            self._sources.open(self.tables, row, attack.target, attack.counted, attack.first_ns)
-            attack.sources = self._sources.count(row) or attack.sources
-
     def finish(self, now: int, seen: datetime) -> None:
         """The end of a capture: every attack is over."""
         self._short = now - self._started < self._settings.long_seconds * 1e9
@@ -305,11 +252,7 @@ class Engine:
         for track in self._detector.tracks.values():
             track.not_before = now
         self.tick(now, seen)
-        while self._waiting:
-            self._speak(seen)
-        self._waiting.extend((row, State.OVER) for row in self.attacks)
-        while self._waiting:
-            self._speak(seen)
+        self._telling.finish(self.tables, self._measures.names, now, seen)
 
 
 def _protected(zones: Sequence[Zone]) -> list[tuple[Network, int]]:

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from rules.match import Network
 from sensors.compiled import kernel
-from sensors.tables import RING_HEAD, SEED, Tables, key
+from sensors.tables import RING_HEAD, SEED, Tables, masked
 
 PRECISION = 12
 REGISTERS = 1 << PRECISION
 _VALUES = 64 - PRECISION
 MOST = 512
 """Attacks that are counted at a time, 4 KB each; others have to do with what is remembered."""
-_ALL = (1 << 64) - 1
 
 
 @kernel
@@ -110,7 +109,7 @@ class Sources:
         if target.prefixlen == target.max_prefixlen:
             self._slots[row] = mine[row] = slot + 1
         else:
-            wide = {slot: _masked(target)}
+            wide = {slot: masked(target)}
             self._wide |= wide
         self._feed(tables, self._read - tables.count_since(first_ns), mine, wide)
 
@@ -141,12 +140,6 @@ class Sources:
         """So many so far; 0 for a target that isn't counted."""
         slot = self._rows.get(row)
         return 0 if slot is None else round(estimate(self._registers[slot]))
-
-
-def _masked(target: Network) -> tuple[int, int, int, int]:
-    high, low = key(target)
-    free = (1 << target.max_prefixlen - target.prefixlen) - 1
-    return high, low, ~(free >> 64) & _ALL, ~free & _ALL
 
 
 def warm_up(tables: Tables) -> None:

@@ -214,3 +214,10 @@ def key(host: Network) -> tuple[int, int]:
     if host.version == 4:
         return 0, MAPPED | number
     return number >> 64, number & _LOW
+
+
+def masked(network: Network) -> tuple[int, int, int, int]:
+    """A network's key and its mask, in halves: an address lies in it where its halves, masked, are the key's."""
+    high, low = key(network)
+    free = (1 << network.max_prefixlen - network.prefixlen) - 1
+    return high, low, ~(free >> 64) & _LOW, ~free & _LOW

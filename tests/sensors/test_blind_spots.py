@@ -15,10 +15,11 @@ from sensors import walk
 from sensors.attack import Attack
 from sensors.baseline_limits import Learning
 from sensors.describe import FIRST_PACKETS
-from sensors.engine import DESCRIBED_PER_TICK, SEARCHED_PER_TICK, SPOKEN_PER_TICK, Engine
+from sensors.engine import Engine
 from sensors.headers import HEADER, MAPPED, Total
 from sensors.settings import Detecting, Memory
 from sensors.tables import ANY, WATCH, key
+from sensors.telling import DESCRIBED_PER_TICK, SEARCHED_PER_TICK, SPOKEN_PER_TICK
 
 MILLISECOND = 1_000_000
 ZONE = Zone("z", (ip_network("10.0.0.0/8"),), limits=((Metric.PACKETS, 5_000), (Metric.SYN_PACKETS, 1_000)))

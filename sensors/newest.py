@@ -1,0 +1,102 @@
+"""A target's newest remembered packets, found in the ring by compiled passes: live, nobody waits for copies of all of
+it.
+
+Each pass goes backwards from the newest entry, and ends at the span's beginning or when it has enough.
+"""
+
+# mypy: disable-error-code="no-untyped-def,operator"
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.match import Network
+from sensors.compiled import inlined, kernel
+from sensors.headers import COLUMNS, HEADER, WORDS
+from sensors.tables import ANY, RING_HEAD, UNSIGNED, Tables, masked
+
+EVERY_KIND = (1 << COLUMNS) - 1
+
+
+@inlined
+def _lies_in(entry, network):
+    return entry[3] & network[2] == network[0] and entry[4] & network[3] == network[1]
+
+
+@inlined
+def _reported(entry, others):
+    found = False
+    for number in range(len(others)):
+        found |= _lies_in(entry, others[number])
+    return found
+
+
+@kernel
+def collect(ring, head, begin_ns, end_ns, target, others, kinds, out):
+    """Copies the newest entries to `target`, of these kinds (a bit for each) and to none of `others`, to the end of
+    `out`: where they begin there."""
+    room, size = len(out), len(ring)
+    for number in range(head - 1, max(head - size, 0) - 1, -1):
+        entry = ring[number & (size - 1)]
+        time = np.int64(entry[0])
+        if room == 0 or time < begin_ns:
+            break
+        kind = np.int64(entry[6] >> np.uint64(40)) & 63
+        if time <= end_ns and kinds >> kind & 1 and _lies_in(entry, target) and not _reported(entry, others):
+            room -= 1
+            for word in range(entry.shape[0]):
+                out[room, word] = entry[word]
+    return room
+
+
+@kernel
+def tally(ring, head, begin_ns, end_ns, target, counts):
+    """Adds the weights of the entries to `target` by kind: the time of the oldest, 0 where there is none."""
+    size, oldest = len(ring), np.int64(0)
+    for number in range(head - 1, max(head - size, 0) - 1, -1):
+        entry = ring[number & (size - 1)]
+        time = np.int64(entry[0])
+        if time < begin_ns:
+            break
+        if time <= end_ns and _lies_in(entry, target):
+            oldest = time
+            counts[np.int64(entry[6] >> np.uint64(40)) & 63] += np.int64(entry[7] & np.uint64(0xFFFFFFFF))
+    return oldest
+
+
+def newest(
+    tables: Tables,
+    target: Network,
+    begin_ns: int,
+    end_ns: int,
+    most: int,
+    *,
+    kinds: int = EVERY_KIND,
+    beside: Iterable[Network] = (),
+) -> ANY:
+    """At most so many of the newest entries of a span, both ends included, oldest first, as `headers.HEADER`. `kinds`:
+    only those, a bit for each; `beside`: not those to these networks."""
+    out = np.empty((min(most, len(tables.ring)), WORDS), np.uint64)
+    others = np.array([*map(masked, beside)], np.uint64).reshape(-1, 4)
+    head = int(tables.state[RING_HEAD])
+    begin = collect(tables.ring, head, begin_ns, end_ns, _as_array(target), others, kinds, out)
+    return out[begin:].view(HEADER).reshape(-1)
+
+
+def rates(tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[NDArray[np.int64], int]:
+    """Packets of each kind in a span, and when the first of them came, 0 without one."""
+    counts = np.zeros(64, np.int64)
+    first = tally(tables.ring, int(tables.state[RING_HEAD]), begin_ns, end_ns, _as_array(target), counts)
+    return counts[:COLUMNS], int(first)
+
+
+def _as_array(network: Network) -> UNSIGNED:
+    return np.array(masked(network), np.uint64)
+
+
+def warm_up(tables: Tables) -> None:
+    """Compiles, or loads, both passes."""
+    target, others = np.zeros(4, np.uint64), np.zeros((0, 4), np.uint64)
+    collect(tables.ring, 0, 0, 0, target, others, 0, np.empty((1, WORDS), np.uint64))
+    tally(tables.ring, 0, 0, 0, target, np.zeros(64, np.int64))
