@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
 from operator import add
 
+from rules import guard_whole
 from rules.action import Action, RateLimit
 from rules.components import Bitmask, Numeric, contains, merged
 from rules.errors import Refused
@@ -84,6 +85,8 @@ def doubt(candidate: Candidate, zone: Zone, target: Network) -> str | None:
     match, collateral = candidate.rule.match, candidate.collateral
     if not _inside(match.destination, target):
         return f"it reaches beyond the target {target}"
+    if guard_whole.is_for_people(candidate.rule):
+        return "it would stop nearly all TCP to a whole network"
     if candidate.is_forgeable:
         return "it names sources that may be forged"
     if collateral is None and zone.collateral_limit == 0:

@@ -4,7 +4,7 @@ Reports everything at once and decides by errors alone. It does not know zone mo
 never makes a refused rule wider.
 """
 
-from rules import guard_interaction, guard_limits, guard_neighbours, guard_reach, guard_semantics
+from rules import guard_interaction, guard_limits, guard_neighbours, guard_reach, guard_semantics, guard_whole
 from rules.findings import Finding, Objected, Severity
 from rules.guard_active import ActiveRules, Held, Origin
 from rules.guard_values import Limits, Request, Surroundings
@@ -34,6 +34,7 @@ def objections(request: Request, surroundings: Surroundings) -> tuple[Finding, .
     found = [*guard_reach.findings(request, surroundings)]
     if isinstance(request.rule, FlowSpec):
         found += guard_semantics.findings(request.rule, surroundings.limits)
+    found += guard_whole.findings(request, surroundings)
     found += guard_interaction.findings(request, surroundings.active)
     found += guard_limits.findings(request, surroundings)
     found += guard_neighbours.everywhere(request.rule, surroundings.neighbours)

@@ -41,6 +41,8 @@ class Limits:
     blackhole_floor_ipv6: int = 128
     manual_lifetime_seconds: int = 86_400
     automatic_lifetime_seconds: int = 3_600
+    alone_seconds: int = 86_400
+    """How long the machine may act on one attack, renewals included, without a person's word."""
     mtu: int = 9_216
     """Bytes; a packet-length beyond it never comes."""
     lowest_rate: int = 9_600

@@ -149,6 +149,8 @@ class Incident:
     """Every rule made for it, in force or not."""
     barred: frozenset[RuleId] = field(default=frozenset())
     """Rules that a person ended or turned down, or the guard refused for good: not tried again."""
+    alone_since: datetime | None = None
+    """Since when the machine acts here without a person's word; None: it has not acted."""
 
     def part(self, sensor: str) -> Part | None:
         """What that sensor has said."""
@@ -207,6 +209,16 @@ class Incident:
     def barring(self, ids: Iterable[RuleId]) -> "Incident":
         """The same, never to try these rules again."""
         return replace(self, barred=self.barred | frozenset(ids))
+
+    def acted(self, now: datetime) -> "Incident":
+        """The same, once the machine has made a rule for it on its own."""
+        return self if self.alone_since else replace(self, alone_since=now)
+
+    def attended(self, word: datetime) -> "Incident":
+        """The same, after a person's word on one of its rules: approved, or extended."""
+        if self.alone_since is None or word <= self.alone_since:
+            return self
+        return replace(self, alone_since=word)
 
 
 def merge(
@@ -279,6 +291,8 @@ def _opened(part: Part, zone: Zone, now: datetime, patience: Patience, after: In
         phase=Phase.OPEN,
         carried=after.recurrence + after.is_confirmed if after else 0,
         barred=after.barred if after else frozenset(),
+        # Else a sensor that lies would pause for a minute each day.
+        alone_since=after.alone_since if after else None,
     )
     return replace(incident, phase=_phase(incident, now, patience))
 

@@ -25,6 +25,10 @@ RULES_PER_INCIDENT = 4
 LIFETIME_LIMIT_SECONDS = 3600.0
 """No automatic rule lives longer without a renewal, however often the attack came back."""
 
+ALONE = timedelta(hours=24)
+"""So long the machine acts on one attack without a person's word. An attack that lasts for days and a sensor that says
+so for days look alike; within a day somebody has looked, and after his word another day begins."""
+
 RENEWAL_STEP = 0.1
 """A deadline moves only when that gains this share of the lifetime: a write a minute, not one a second."""
 
@@ -90,6 +94,7 @@ def decide(
     now: datetime,
     patience: Patience = PATIENCE,
     blackhole_scope: Scope = Scope.UPSTREAM,
+    alone: timedelta = ALONE,
 ) -> Decision:
     """What to do beyond the rules of this incident that are wanted or proposed already.
 
@@ -100,18 +105,32 @@ def decide(
         return Hold(reason)
     weighed = _weigh(incident, zone, active, witnesses, now, blackhole_scope)
     if zone.mode is Mode.PROPOSE:
-        return _propose(weighed)
+        return _propose(weighed, "the zone asks a person first")
+    if is_long_alone(incident, now, alone):
+        hours = alone.total_seconds() / 3600
+        return _propose(weighed, f"automatic rules stood here for {hours:g} h without a person's word")
     return _act(weighed)
 
 
+def is_long_alone(incident: Incident, now: datetime, alone: timedelta = ALONE) -> bool:
+    """Whether the machine has acted so long on its own that a person has to say a word first."""
+    return incident.alone_since is not None and now - incident.alone_since >= alone
+
+
 def renewals(
-    incident: Incident, held: Sequence[Wanted], zone: Zone, now: datetime, patience: Patience = PATIENCE
+    incident: Incident,
+    held: Sequence[Wanted],
+    zone: Zone,
+    now: datetime,
+    patience: Patience = PATIENCE,
+    alone: timedelta = ALONE,
 ) -> tuple[Renewal, ...]:
     """Deadlines that a confirmed, ongoing detection moves; never shortens one, never touches a proposal.
 
-    A rule is renewed while a witness's signatures meet it, or a witness has none to tell by.
+    A rule is renewed while a witness's signatures meet it, or a witness has none to tell by; and not for ever without
+    a person's word.
     """
-    if zone.mode is Mode.OBSERVE or incident.phase is Phase.CLOSED:
+    if zone.mode is Mode.OBSERVE or incident.phase is Phase.CLOSED or is_long_alone(incident, now, alone):
         return ()
     lifetime = timedelta(seconds=lifetime_seconds(zone, incident.recurrence))
     moved = []
@@ -207,9 +226,9 @@ def _weigh(
     )
 
 
-def _propose(weighed: _Weighed) -> Decision:
+def _propose(weighed: _Weighed, why: str) -> Decision:
     """Everything new goes to a person, the machine's own favourites first."""
-    reasons = [*((one, "the zone asks a person first") for one in weighed.good), *weighed.doubtful]
+    reasons = [*((one, why) for one in weighed.good), *weighed.doubtful]
     return _ask(weighed, reasons, weighed.blackhole)
 
 

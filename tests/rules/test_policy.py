@@ -533,3 +533,48 @@ def test_holding_says_why() -> None:
     assert "no sensor sees" in decide(over, ZONE, (), NOW).why
     closed = step(over, (), ZONE, NOW + timedelta(seconds=31))
     assert "closed" in decide(closed, ZONE, (), NOW + timedelta(seconds=31)).why
+
+
+# --------------------------------------------------------------------------------------------------- a person's word
+
+
+def test_without_a_persons_word_nothing_is_renewed_for_ever() -> None:
+    told = incident(detection(signature(DNS))).acted(NOW - timedelta(hours=23, minutes=59))
+    standing = held(discard(DNS), seconds=60)
+    assert renewals(told, standing, ZONE, NOW)
+    late = replace(told, alone_since=NOW - timedelta(hours=24))
+    assert renewals(late, standing, ZONE, NOW) == ()
+    assert renewals(late, standing, ZONE, NOW, alone=timedelta(hours=48))
+    assert renewals(late.attended(NOW - timedelta(hours=1)), standing, ZONE, NOW)
+
+
+def test_after_that_the_machine_asks_instead_of_acting() -> None:
+    late = replace(incident(detection(signature(DNS))), alone_since=NOW - timedelta(hours=24))
+    decision = decide(late, ZONE, (), NOW)
+    assert isinstance(decision, Ask) and decision.rules == (discard(DNS),) and "24 h" in decision.why
+    assert isinstance(decide(late.attended(NOW), ZONE, (), NOW), Mitigate)
+
+
+def test_a_short_pause_does_not_begin_the_day_anew() -> None:
+    first = incident(detection(signature(DNS))).acted(NOW)
+    assert first.acted(NOW + timedelta(hours=5)).alone_since == NOW
+    closed = replace(first, phase=Phase.CLOSED, closed=NOW + timedelta(minutes=1))
+    for minutes, since in ((10, NOW), (20, None)):
+        again = NOW + timedelta(minutes=minutes)
+        back = replace(detection(signature(DNS), at=again), attack="another")
+        assert merge(closed, back, ZONE, again).alone_since == since
+
+
+def test_a_word_of_before_changes_nothing() -> None:
+    acted = incident(detection(signature(DNS))).acted(NOW)
+    assert acted.attended(NOW - timedelta(hours=1)) == acted
+    untouched = incident(detection(signature(DNS)))
+    assert untouched.attended(NOW).alone_since is None
+
+
+def test_all_tcp_of_a_network_is_asked_about() -> None:
+    network = IPv4Network("203.0.113.0/24")
+    tcp, udp = (match(f"protocol ={name};", str(network)) for name in ("tcp", "udp"))
+    decision = decide(incident(detection(signature(tcp), target=network)), ZONE, (), NOW)
+    assert isinstance(decision, Ask) and "TCP" in decision.why
+    assert isinstance(decide(incident(detection(signature(udp), target=network)), ZONE, (), NOW), Mitigate)
