@@ -1,4 +1,5 @@
-"""The whole chain under 50,000 packets/s: first packet to detection, to BIRD's table, to the last one at the victim.
+"""The whole chain under 50,000 packets/s: first packet to detection, to the UPDATE on the wire to BIRD, to BIRD's
+table, to the last one at the victim. The first packet counts from before the system call that sends it.
 
 Thirty short NTP amplification attacks, each on a host of its own, so that no withdrawal has to be awaited, at a moment
 that no window or loop can expect, with ordinary traffic all the while. The limit they exceed is a tenth of their rate.
@@ -12,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from bench.control import BirdControl
 from bench.result import TARGET, Result, percentile
+from bench.wire import Wire
 from lab.appliance import Appliance, appliance, monotonic_of
 from lab.receiver import Counts, Receiver
 from lab.sender import BENIGN, Sent, Stream
@@ -29,8 +31,14 @@ BENIGN_PPS = 2_000
 EVERY_SECONDS, FIRST_SECONDS = 2.5, 4.0
 """From one attack to the next, and benign traffic before the first."""
 LIMITS = ("packets=15000", "udp_packets=10000", "amplification_packets=5000", "syn_packets=5000")
-PROMISED = {"detected": (0.15, 0.3), "in_bird": (0.2, 0.4), "last_packet": (0.3, 0.6)}
-"""Seconds at the median and at the 95th percentile."""
+PROMISED = {
+    "detected": (0.15, 0.3),
+    "update_sent": (0.2, 0.4),
+    "in_bird": (0.2, 0.4),
+    "last_packet": (0.3, 0.6),
+}
+"""Seconds at the median and at the 95th percentile. A detection counts from the tick that made it; what the sensor does
+before it tells, and the way to the speaker, are in the rest."""
 _BASE = 32
 """Number of the first victim in the protected network."""
 _ROUTE = re.compile(r"\{ dst ([0-9.]+)/32;")
@@ -40,6 +48,8 @@ _ROUTE = re.compile(r"\{ dst ([0-9.]+)/32;")
 class _Seen:
     """What was observed while it went on, on the monotonic clock."""
 
+    update_sent: dict[str, float]
+    """Victim -> when the first UPDATE with a rule for it left for BIRD."""
     in_bird: dict[str, float]
     """Victim -> when BIRD first held a rule for it."""
     arrivals: list[tuple[float, Counts]]
@@ -81,29 +91,38 @@ def _victim(number: int) -> str:
 
 @contextmanager
 def _observing(up: Lab, receiver: Receiver) -> Iterator[_Seen]:
-    """Looks at BIRD's table every 2 ms and at the victim's counter every 50 ms."""
-    seen, stop = _Seen({}, []), threading.Event()
+    """Looks at the wire to BIRD, at BIRD's table every millisecond from an UPDATE on until it holds the rule, and at
+    the victim's counter every 50 ms."""
+    stop, router = threading.Event(), up.neighbours[0].peer_address
+    assert isinstance(router, IPv4Address)
+    wire = Wire(up.stopbank, "edge", router)
+    seen = _Seen(wire.sent, {}, [])
 
     def watch_bird() -> None:
         with BirdControl(up.bird.socket) as bird:
-            while not stop.wait(0.002):
+            while not stop.is_set():
+                wire.wait(len(seen.in_bird), 0.05)
+                if len(seen.in_bird) == len(wire.sent):
+                    continue
                 held, now = bird.ask("show route table flow4tab"), time.monotonic()
                 for victim in _ROUTE.findall(held):
                     seen.in_bird.setdefault(victim, now)
+                time.sleep(0.001)
 
     def watch_victim() -> None:
         while not stop.wait(0.05):
             seen.arrivals.append((time.monotonic(), receiver.counts()))
 
     threads = [threading.Thread(target=watch, daemon=True) for watch in (watch_bird, watch_victim)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
+    with wire:
         for thread in threads:
-            thread.join(10)
+            thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(10)
 
 
 def _detected(stopbank: Appliance) -> dict[str, float]:
@@ -137,7 +156,11 @@ def _results(
         follower = attacks[number + 1].first_ns / 1e9 if number + 1 < len(attacks) else float("inf")
         before, after = _last_before(seen, first), _last_before(seen, follower)
         arrived += after.attack.packets - before.attack.packets
-        for name, moments in (("detected", detected), ("in_bird", seen.in_bird)):
+        for name, moments in (
+            ("detected", detected),
+            ("update_sent", seen.update_sent),
+            ("in_bird", seen.in_bird),
+        ):
             if victim in moments:
                 found[name].append(moments[victim] - first)
         if after.attack.packets > before.attack.packets:
