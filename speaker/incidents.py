@@ -34,6 +34,9 @@ ACTOR = "policy"
 """Whom the audit names for what the machine decided."""
 _NOT_PEOPLE = frozenset({ACTOR, "system"})
 
+_WORDS = frozenset({"approved", "extended"})
+"""What people do with a rule that they want to stand."""
+
 _PASSING = ("guard.budget", "guard.neighbour.budget", "guard.interaction.duplicate", "store.duplicate")
 """Objections that time may lift: the rule is tried again."""
 
@@ -120,17 +123,31 @@ class Incidents:
         patience = self.settings.patience
         held = self._without_lapsed(held, now)
         incident = incident.barring(self._ended_by_people(incident, held))
-        for renewal in policy.renewals(incident, held, zone, now, patience):
+        incident, alone = self._alone(incident, held, now), self._longest_alone
+        for renewal in policy.renewals(incident, held, zone, now, patience, alone):
             self._extend(renewal, now)
         endings = policy.closing(incident, held, zone, now, patience)
         if self._end(endings, now):
             held = self._held(incident)
-        match policy.decide(incident, zone, held, now, patience, self._blackhole_scope()):
+        match policy.decide(incident, zone, held, now, patience, self._blackhole_scope(), alone):
             case Mitigate() | Ask() as decision:
                 return self._admit(incident, held, zone, decision, now)
             case Hold(why):
                 self._remember_why(incident, why)
         return incident
+
+    @property
+    def _longest_alone(self) -> timedelta:
+        return timedelta(seconds=self.settings.limits.alone_seconds)
+
+    def _alone(self, incident: Incident, held: tuple[Wanted, ...], now: datetime) -> Incident:
+        """Since when its rules stand without a person's word, which is looked for when it is needed."""
+        if any(one.is_in_force(now) for one in held):
+            incident = incident.acted(now)
+        if not policy.is_long_alone(incident, now, self._longest_alone):
+            return incident
+        word = self._store.last_change(incident.rules, _WORDS, _NOT_PEOPLE)
+        return incident.attended(word) if word else incident
 
     def _blackhole_scope(self) -> Scope:
         """The provider drops what would saturate the line; without one, our own routers are all there is."""
@@ -293,6 +310,7 @@ def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
             "barred": sorted(incident.barred),
             "carried": incident.carried,
             "filtered_until": incident.filtered_until.isoformat() if incident.filtered_until else None,
+            "alone_since": incident.alone_since.isoformat() if incident.alone_since else None,
             "sensors": [part.sensor for part in incident.parts],
             "sources": max((part.latest.sources for part in incident.parts), default=0),
             "rate": {
@@ -307,7 +325,7 @@ def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
 
 def _completed(incident: Incident, record: IncidentRecord) -> Incident:
     document = record.document
-    until = document.get("filtered_until")
+    until, alone = document.get("filtered_until"), document.get("alone_since")
     # Of a long incident only the latest messages are read; what the earlier ones counted stands in the record.
     recurrence, carried = (int(str(document.get(name, 0))) for name in ("recurrence", "carried"))
     counted = incident.recurrence - incident.carried
@@ -320,6 +338,7 @@ def _completed(incident: Incident, record: IncidentRecord) -> Incident:
         barred=frozenset(RuleId(str(one)) for one in _list(document.get("barred"))),
         carried=max(carried, recurrence - counted),
         filtered_until=datetime.fromisoformat(str(until)) if until else None,
+        alone_since=datetime.fromisoformat(str(alone)) if alone else None,
     )
 
 

@@ -3,7 +3,7 @@
 How a rule gets in is `store.admission`. Ending never asks whether a row is readable: a broken rule can be withdrawn.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import Engine, Select, select
@@ -116,6 +116,18 @@ class Rules(Database):
                 RuleChange(RuleId(one.rule_id), one.generation, one.at, one.actor, one.change, one.detail, one.deadline)
                 for one in session.scalars(query.limit(limit))
             )
+
+    def last_change(
+        self, rules: Collection[RuleId], changes: Collection[str], not_by: Collection[str]
+    ) -> datetime | None:
+        """When one of the rules last changed in one of these ways, by anybody else; None when never."""
+        query = select(RuleHistoryRow.at).where(
+            RuleHistoryRow.rule_id.in_(rules),
+            RuleHistoryRow.change.in_(changes),
+            RuleHistoryRow.actor.not_in(not_by),
+        )
+        with self.reading() as session:
+            return session.scalar(query.order_by(RuleHistoryRow.id.desc()).limit(1))
 
     def withdraw(self, rule_id: RuleId, actor: str, reason: str, now: datetime) -> None:
         """Ends a rule or a proposal; `Refused` when there is none."""

@@ -197,3 +197,49 @@ def test_a_proposal_that_nobody_answered_in_time_is_made_anew_while_the_attack_g
     assert second.generation == first.generation + 1
     bench.store.approve(second.id, second.hash, "ann", bench.at(62))
     assert [one.id for one in bench.store.wanted()] == [first.id]
+
+
+DAY = 400
+"""Of these tests: how long the machine may act alone."""
+
+
+def _attacked_for_a_day(bench: Bench, sequence: int = 0) -> int:
+    """A sensor says for a day that the attack goes on; gives the next number and leaves the clock there."""
+    limits = replace(bench.settings.limits, alone_seconds=DAY)
+    bench.settings = bench.incidents.settings = replace(bench.settings, limits=limits)
+    for seconds in range(0, DAY + 1, 50):
+        bench.take(sequence, seconds)
+        sequence += 1
+    return sequence
+
+
+def test_what_one_sensor_says_for_days_stands_for_a_day_and_then_a_person_is_asked(bench: Bench) -> None:
+    sequence = _attacked_for_a_day(bench)
+    (standing,) = bench.store.wanted()
+    assert standing.deadline <= NOW + timedelta(seconds=DAY + 60)
+    bench.take(sequence, DAY + 55)
+    assert bench.store.wanted()[0].deadline == standing.deadline
+    # The speaker ends it at its deadline; what is asked for after that waits.
+    bench.store.expire(standing.id, bench.at(DAY + 65))
+    bench.take(sequence + 1, DAY + 66)
+    assert bench.store.wanted() == ()
+    (asked,) = bench.store.proposed()
+    assert "without a person's word" in asked.reason
+    # Neither a restart nor saying it again helps.
+    bench.incidents = Incidents(bench.store, bench.settings, bench.clock)
+    bench.take(sequence + 2, DAY + 70)
+    assert bench.store.wanted() == ()
+    bench.store.approve(asked.id, asked.hash, "cli:ann", bench.at(DAY + 80))
+    bench.take(sequence + 3, DAY + 110)
+    assert bench.store.wanted()[0].deadline == NOW + timedelta(seconds=DAY + 170)
+
+
+def test_a_persons_word_lets_it_stand_for_another_day(bench: Bench) -> None:
+    bench.take(0, 0)
+    (record,) = bench.store.wanted()
+    bench.store.extend(record.id, NOW + timedelta(seconds=100), "cli:ann", "a real one", bench.at(5))
+    sequence = _attacked_for_a_day(bench, 1)
+    bench.take(sequence, DAY + 4)
+    bench.store.extend(record.id, NOW + timedelta(seconds=DAY + 100), "cli:ann", "still real", bench.at(DAY + 4))
+    bench.take(sequence + 1, DAY + 90)
+    assert bench.store.wanted()[0].deadline == NOW + timedelta(seconds=DAY + 150)
