@@ -45,8 +45,8 @@ class LinkStatus:
     waiting: int
     """Messages the speaker doesn't have yet."""
     counts: dict[str, int]
-    """Ever since start: sent, acknowledged, refused, put_off, coalesced, dropped, connects, renewals, spool_errors, and
-    `refused_<reason>`."""
+    """Ever since start: sent, acknowledged, refused, put_off, coalesced, dropped, connects, renewals, spool_syncs,
+    spool_errors, and `refused_<reason>`."""
     trouble: str
     """Why the last try failed, or why the intake put something off; empty when all is well."""
     clock_skew_seconds: float | None = None
@@ -156,11 +156,14 @@ class Link:
         self._wake.set()
 
     async def _sync(self) -> None:
-        """Disk writes wait in a thread of their own, behind the sending."""
+        """Disk writes wait in a thread of their own, behind the sending. What the speaker has by then needs none: its
+        own disk, which may be this one, has it."""
         while True:
             await self._unsynced.wait()
+            await asyncio.sleep(self._settings.sync_seconds)
             self._unsynced.clear()
-            await asyncio.to_thread(self._outgoing.sync)
+            if len(self._outgoing):
+                await asyncio.to_thread(self._outgoing.sync)
 
     async def _stay_linked(self) -> None:
         shortest, longest = self._settings.backoff_seconds

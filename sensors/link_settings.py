@@ -12,6 +12,8 @@ class LinkSettings:
     """The sensor's state: identity, cached zones, `spool/`."""
     spool_bytes: int = 32 << 20
     """On disk, and in memory when all of it waits."""
+    sync_seconds: float = 0.1
+    """How long the speaker has to take a message before the disk is waited for."""
     queue_length: int = 4096
     """Detections between two turns of the link's thread."""
     window: int = 64

@@ -78,6 +78,7 @@ class Outgoing:
 
     def sync(self) -> None:
         """Make everything kept so far survive a power failure; may run in another thread."""
+        self._counts["spool_syncs"] += 1
         try:
             self._spool.sync()
         except OSError as error:

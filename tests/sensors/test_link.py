@@ -69,6 +69,19 @@ def test_a_detection_reaches_the_speaker_as_it_was(state: Path, speaker: Speaker
     assert link.status.counts["acknowledged"] == 1
 
 
+def test_the_disk_is_waited_for_only_while_the_speaker_does_not_have_a_message(
+    state: Path, speaker: SpeakerSocket
+) -> None:
+    with linked(state, sync_seconds=30.0) as link:
+        link.send(detection("a"))
+        _settled(link)
+    assert "spool_syncs" not in link.status.counts
+    speaker.stop()
+    with linked(state, sync_seconds=0.01) as link:
+        link.send(detection("b"))
+        wait_until(lambda: link.status.counts.get("spool_syncs", 0) > 0, "the message is on disk")
+
+
 def test_heartbeats_carry_the_sensors_statistics(state: Path, speaker: SpeakerSocket) -> None:
     with linked(state, statistics=lambda: Statistics.of({"packets_total": 7})):
         wait_until(lambda: len(speaker.heartbeats) >= 2)
