@@ -1,13 +1,16 @@
-"""Holds the C library's allocator to what is in use.
+"""Holds the process to the memory that is in use.
 
 glibc keeps freed blocks of up to 32 MB for later, once a program has freed some: the arrays of a tick, each used for a
-moment, then hold a hundred megabytes for good.
+moment, then hold a hundred megabytes for good. The compiler's code, fifty megabytes, is of no use once all is compiled.
 """
 
 import ctypes
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8
 """As in malloc.h, for mallopt(3)."""
+_DONTNEED = 4  # madvise(2)
+_COMPILER = "libllvmlite"
 _LARGE = 256 << 10
 """Blocks from here on go back to the system when they are freed."""
 
@@ -21,7 +24,15 @@ def keep_small() -> None:
 
 
 def give_back() -> None:
-    """What was freed so far, to the system; takes milliseconds."""
+    """What was freed so far, and the pages of the compiler's code, to the system; takes milliseconds. Code that is
+    needed again is read again."""
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        span, rights, *_, name = line.split()
+        # Nobody ever writes to these pages: they are what the file holds.
+        if _COMPILER in name and rights == "r-xp":
+            begin, end = (int(address, 16) for address in span.split("-"))
+            library.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)

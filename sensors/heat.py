@@ -13,7 +13,7 @@ from sensors.headers import COLUMNS, IS_HTTP, IS_OUTGOING, IS_TLS, Column
 from sensors.tables import (
     BASES_AT,
     EPOCH,
-    FLOW_SLOTS,
+    FLOW_WORDS,
     FLOWS_AT,
     HEAT,
     HOT,
@@ -54,11 +54,12 @@ def _warm(rows, state, row):
 @inlined
 def heated(rows, state, row, kind, marks, fresh, packets, size):
     """Adds what these packets bring a row nearer to its zone's limits. It is warm before they are counted."""
-    line = min(rows[row, ZONE], MOST_ZONES) * LINES + rows[row, LINE]
-    at = SCREEN_AT + line * SCREEN_WORDS
     word = rows[row, HEAT]
     heat = word & ((1 << HEAT_BITS) - 1) if word >> HEAT_BITS == state[EPOCH] else np.int64(0)
+    # A target under attack is hot from the first packets of a tick on, and there is no more to tell of it.
     if heat < HOT:
+        line = min(rows[row, ZONE], MOST_ZONES) * LINES + rows[row, LINE]
+        at = SCREEN_AT + line * SCREEN_WORDS
         # Far more than makes warm, and no overflow.
         many, much = min(packets, 1 << 20), min(size, 1 << 24)
         if marks & IS_OUTGOING:
@@ -79,21 +80,31 @@ def heated(rows, state, row, kind, marks, fresh, packets, size):
 
 @inlined
 def is_fresh(state, now, sh, sl, dh, dl, protocol, ports):
-    """Whether a flow begins, as far as the recency table knows: two places for each fingerprint, the older one is
-    given away."""
+    """Whether a flow begins, as far as the recency table knows: two places for each fingerprint, in one word, the older
+    one is given away."""
     mixed = (sl ^ np.uint64(state[SEED])) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= (dl ^ sh) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed ^= mixed >> np.uint64(29)
     mixed = (mixed ^ dh ^ np.uint64(ports << 8 | protocol)) * np.uint64(0xD6E8FEB86659FD93)
     mixed ^= mixed >> np.uint64(32)
-    at = FLOWS_AT + (np.int64(mixed & np.uint64(FLOW_SLOTS - 1)) & -2)
-    second = now // 1_000_000_000 & 0xFFFF
-    print_ = np.int64(mixed >> np.uint64(18)) & ~0xFFFF
-    for place in range(at, at + 2):
-        if state[place] & ~0xFFFF == print_ and (second - state[place]) & 0xFFFF <= FLOW_SECONDS:
-            state[place] = print_ | second
-            return False
-    first, other = (second - state[at]) & 0xFFFF, (second - state[at + 1]) & 0xFFFF
+    at = FLOWS_AT + np.int64(mixed & np.uint64(FLOW_WORDS - 1))
+    second = now // 1_000_000_000 & 0xFF
+    print_ = np.int64(mixed >> np.uint64(24)) & 0xFFFFFF
+    word = state[at]
+    one, other = word & 0xFFFFFFFF, word >> 32 & 0xFFFFFFFF
+    age, other_age = (second - one) & 0xFF, (second - other) & 0xFF
+    mine = print_ << 8 | second
+    if one >> 8 == print_ and age <= FLOW_SECONDS:
+        if age:
+            state[at] = other << 32 | mine
+        return False
+    if other >> 8 == print_ and other_age <= FLOW_SECONDS:
+        if other_age:
+            state[at] = mine << 32 | one
+        return False
     # In a tie one of the two goes by the fingerprint: always the same one would make the other useless.
-    state[at + (1 if other > first or (other == first and print_ & 0x10000) else 0)] = print_ | second
+    if other_age > age or (other_age == age and print_ & 1):
+        state[at] = mine << 32 | one
+    else:
+        state[at] = other << 32 | mine
     return True

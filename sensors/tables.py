@@ -23,15 +23,15 @@ UNSIGNED = NDArray[np.uint64]
 SIGNED = NDArray[np.int64]
 ANY = NDArray[Any]
 
-PINNED, PARENT, BLOCK, SHIFT, SLOT, REBORN, BORN = range(COLUMNS, COLUMNS + 7)
-"""Columns of `rows` behind the counts. PINNED: never reclaimed, and not sampled as normal (`ATTACKED`). PARENT: the row
-of the host's /24 or /48, -1: not found yet. BLOCK: where the rows of a prefix's parts begin, 0: it isn't divided.
-SHIFT: behind which bits of the key stands the part's number. SLOT: its place in the index. REBORN: given to another
-target since somebody last looked. BORN: the tick it came in, plus one."""
-KEY_HIGH, KEY_LOW, HEAT, ZONE, LINE, LAST_SEEN, NEXT_SAMPLE, WATCH = range(32, 40)
-"""More columns, in a cache line of their own. Keys are the bits of an unsigned number. HEAT: how near the target came
-to its limits since the last tick, below the tick's number. LINE: what kind of target it is, see `LENGTHS`. WATCH: its
-slot in `sensors.watch`, plus one."""
+PINNED, WATCH, BLOCK, SHIFT, SLOT, REBORN, BORN = range(COLUMNS, COLUMNS + 7)
+"""Columns of `rows` behind the counts. PINNED: never reclaimed, and not sampled as normal (`ATTACKED`). WATCH: its slot
+in `sensors.watch`, plus one. BLOCK: where the rows of a prefix's parts begin, 0: it isn't divided. SHIFT: behind which
+bits of the key stands the part's number. SLOT: its place in the index. REBORN: given to another target since somebody
+last looked. BORN: the tick it came in, plus one."""
+KEY_HIGH, KEY_LOW, HEAT, ZONE, LINE, LAST_SEEN, NEXT_SAMPLE, PARENT = range(32, 40)
+"""What every packet needs, in a cache line of its own. Keys are the bits of an unsigned number. HEAT: how near the
+target came to its limits since the last tick, below the tick's number. LINE: what kind of target it is, see `LENGTHS`.
+PARENT: the row of the host's /24 or /48, -1: not found yet."""
 ROW_WORDS = 40
 ATTACKED, DIVIDED = 1, 2
 """Bits of PINNED: why a row must stay."""
@@ -61,9 +61,9 @@ NEXT_KEPT, KEPT = 40, 41
 """When the next sample of normal traffic may be kept for long, and how many ever were."""
 KEPT_SECONDS = 3 * 3600
 """The mean age of samples that are kept for long."""
-FLOWS_AT, FLOW_SLOTS = 64, 1 << 16
-"""The recency table: the fingerprint of a flow, and the second it was last seen in."""
-SCREEN_AT, SCREEN_WORDS = FLOWS_AT + FLOW_SLOTS, 32
+FLOWS_AT, FLOW_WORDS = 64, 1 << 15
+"""The recency table: in each half of a word the fingerprint of a flow, and the second it was last seen in."""
+SCREEN_AT, SCREEN_WORDS = FLOWS_AT + FLOW_WORDS, 32
 """For each zone and line: how much nearer to the limits a packet of each kind brings a target (its column's number),
 and a byte (`SCREEN_BYTES` and behind: bytes, outgoing bytes)."""
 SCREEN_BYTES, SCREEN_OUTGOING_BYTES = COLUMNS, COLUMNS + 1
