@@ -132,6 +132,7 @@ class Engine:
         walk.warm_up(self.tables)
         sources.warm_up(self.tables)
         newest.warm_up(self.tables)
+        self._usual.warm_up()
 
     def start(self, now: int) -> None:
         """Traffic counts from `now` on (ns)."""

@@ -7,9 +7,10 @@ which limits are learned. Counters are kept modulo 2^32 (bytes in units of 64), 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensors import usual_kernel
 from sensors.headers import BYTE_COLUMNS, COLUMNS
 from sensors.limits import FLOATS
-from sensors.tables import ATTACKED, PINNED, REBORN, Tables
+from sensors.tables import Tables
 from sensors.watch import ROWS
 
 ROUND_NS = 10_000_000_000
@@ -28,6 +29,7 @@ class Usual:
         self._counted = np.zeros((len(tables.rows), COLUMNS), np.uint32)
         self._average = np.zeros((len(tables.rows), COLUMNS), np.uint16)
         self._visited = np.zeros(len(tables.rows), np.int64)
+        self._bits = np.zeros(1, np.uint32)
         self._begun, self._done = 0, 0
 
     def start(self, now: int) -> None:
@@ -52,24 +54,18 @@ class Usual:
     def visit(self, rows: ROWS, now: int) -> tuple[ROWS, FLOATS, FLOATS]:
         """Moves the averages of these rows. Gives those that had the same target at the visit before, their mean rates
         since, and the seconds that passed."""
-        lines = self._tables.rows[rows]
-        counted = (lines[:, :COLUMNS] >> _SHIFT).astype(np.uint32)
-        seconds = (now - self._visited[rows]) / 1e9
-        same = (lines[:, REBORN] == 0) & (self._visited[rows] > 0) & (seconds > 0)
-        fresh = (counted - self._counted[rows]).astype(np.float64)
-        rates = fresh * (1 << _SHIFT) / np.maximum(seconds, 1e-9)[:, None]
-        pull = np.where(lines[:, PINNED] & ATTACKED != 0, 0.0, 1 - np.exp(-seconds / MEMORY_SECONDS))[:, None]
-        average = np.where(same[:, None], _wide(self._average[rows]), 0)
-        moved = np.where(same[:, None], average + (rates - average) * pull, 0)
-        self._average[rows] = _narrow(moved.astype(np.float32))
-        self._counted[rows], self._visited[rows] = counted, now
-        self._tables.rows[rows, REBORN] = 0
-        return rows[same], rates[same], seconds[same]
+        rates, seconds = np.zeros((len(rows), COLUMNS)), np.zeros(len(rows))
+        same = np.zeros(len(rows), bool)
+        usual_kernel.visit(
+            rows, self._tables.rows, self._counted, self._average, self._visited, now, _SHIFT, MEMORY_SECONDS,
+            self._bits, self._bits.view(np.float32), rates, same, seconds,
+        )  # fmt: skip
+        return (rows, rates, seconds) if same.all() else (rows[same], rates[same], seconds[same])
+
+    def warm_up(self) -> None:
+        """Compiles, or loads, what a visit needs."""
+        self.visit(np.zeros(0, np.int64), 0)
 
 
 def _wide(halves: NDArray[np.uint16]) -> NDArray[np.float32]:
     return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def _narrow(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    return (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
