@@ -7,6 +7,7 @@ The writer never waits: a reader looks afterwards whether what it read was overw
 
 # mypy: disable-error-code="no-untyped-def,operator"
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -28,9 +29,11 @@ _HEAD_WORDS = 3
 _SPARE_SEGMENTS = 2
 """The oldest ones are not read: the writer is about to come by."""
 
-_SEGMENT, _CHANCE, _STRIDE, _OFFERED, _KEPT = range(5)
+_SEGMENT, _CHANCE, _STRIDE, _OFFERED, _KEPT, _WITHIN = range(6)
 """Places in `state`: number of the segment being filled, the state of the dice, packets for one that is kept, bytes
-that keeping all would have taken, records kept."""
+that keeping all would have taken, records kept, packets for one that is kept in a block that is looked at."""
+_MOST_WITHIN = 4
+"""When fewer than one of so many is kept, whole blocks are passed over: to walk through a flood costs, too."""
 _TAGGED = 1 << 48
 _VALID_TAG, _VALID_PROTOCOL = 0x10, 0x40  # TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID, linux/if_packet.h
 _OUTGOING = 4  # PACKET_OUTGOING
@@ -76,7 +79,7 @@ def _copy(out, into, data, start, count):
 @inlined
 def _chosen(state):
     """Whether chance keeps this packet."""
-    stride = state[_STRIDE]
+    stride = state[_WITHIN]
     if stride <= 1:
         return True
     state[_CHANCE] = state[_CHANCE] * 6364136223846793005 + 1442695040888963407
@@ -245,7 +248,8 @@ class RecentBytes:
         self._segments[:, 0] = -1
         self._segments[0, 0] = 0
         self._state = np.zeros(8, np.int64)
-        self._state[_STRIDE] = 1
+        self._state[_STRIDE] = self._state[_WITHIN] = 1
+        self._chance = random.Random()
         self._bytes_per_second = count * SEGMENT_WORDS * 8 / cover_seconds
         self._paced = (0.0, 0)
 
@@ -280,8 +284,13 @@ class RecentBytes:
         stride = 1
         while stride < excess and stride < 1 << 15:
             stride *= 2
-        self._state[_STRIDE] = stride
+        self._state[_STRIDE], self._state[_WITHIN] = stride, min(stride, _MOST_WITHIN)
         self._paced = (now, offered)
+
+    def wants_block(self) -> bool:
+        """Whether anything of the next block or batch of packets is kept; to be asked before each."""
+        every = int(self._state[_STRIDE]) // int(self._state[_WITHIN])
+        return every <= 1 or self._chance.randrange(every) == 0
 
     @property
     def position(self) -> tuple[int, int]:

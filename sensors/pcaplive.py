@@ -69,7 +69,7 @@ class LibpcapInterface:
             if not len(meta):
                 break
             walk.batch(*tables.arrays, buffer, meta, self.link, self._weight, 0, walk.NEVER)
-            if self._recent is not None:
+            if self._recent is not None and self._recent.wants_block():
                 keep_batch(*self._recent.arrays, tables.prefixes, buffer, meta, self.link)
         self._packets += int(totals[Total.PACKETS]) - packets
         self._bytes += int(totals[Total.BYTES]) - size

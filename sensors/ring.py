@@ -136,7 +136,7 @@ class Ring:
                 *tables.arrays, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES, self.link,
                 self._settings.weight, self.link != RAW, self._settings.keep_outgoing,
             )  # fmt: skip
-            if self._recent is not None:
+            if self._recent is not None and self._recent.wants_block():
                 keep_block(
                     *self._recent.arrays, tables.prefixes, self._bytes, self._next * _BLOCK_BYTES, _BLOCK_BYTES,
                     self.link, self._settings.keep_outgoing,

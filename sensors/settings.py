@@ -54,7 +54,7 @@ class Capturing:
     interfaces: tuple[str, ...]
     snap_bytes: int = 128
     """Headers are all the kernel reads; half the cost of whole frames."""
-    ring_megabytes: int = 64
+    ring_megabytes: int = 32
     """Per interface; what bridges the moments in which nobody takes packets."""
     retire_milliseconds: int = 10
     """How long a block of packets may wait for more before it is handed over."""
