@@ -13,6 +13,7 @@ from rules.match import ICMP, ICMPV6, MAXIMUM, Component, Family, Match, Network
 from rules.neighbour import Neighbour
 from rules.region import Region, region
 from rules.rule import Blackhole, FlowSpec, Rule
+from rules.special import special
 from rules.zone import Zone
 
 
@@ -35,10 +36,12 @@ def findings(request: Request, surroundings: Surroundings) -> Iterator[Finding]:
     rule = request.rule
     yield from _destination(request)
     yield from _universal(rule)
+    yield from _special(rule)
     yield from _floor(rule, surroundings)
     yield from _ownership(request, surroundings)
     yield from _protected(rule, surroundings.protected)
     yield from _infrastructure(rule, surroundings)
+    yield from _own(request, surroundings.neighbours)
     yield from _essential_icmp(request)
 
 
@@ -80,6 +83,13 @@ def _universal(rule: Rule) -> Iterator[Finding]:
     for field, prefix in _named(rule):
         if prefix.prefixlen == 0:
             yield error("guard.breadth.universal", field, prefix, "is every address there is", "name a narrower prefix")
+
+
+def _special(rule: Rule) -> Iterator[Finding]:
+    prefix = subject(rule)
+    if prefix is not None and (name := special(prefix)) is not None:
+        reason = f"holds addresses of nobody: {name}; hosts and routers of a link need them"
+        yield error("guard.reach.special", _field(rule), prefix, reason, "name a prefix of yours")
 
 
 def _floor(rule: Rule, surroundings: Surroundings) -> Iterator[Finding]:
@@ -145,6 +155,28 @@ def _router_addresses(neighbours: tuple[Neighbour, ...]) -> tuple[Network, ...]:
         if address is not None
     )
     return tuple(map(ip_network, addresses))
+
+
+def _own(request: Request, neighbours: tuple[Neighbour, ...]) -> Iterator[Finding]:
+    """The machine does not cut off the machine: people, sensors and routers reach it over TCP."""
+    rule = request.rule
+    if not request.origin.is_automatic or request.person_decides:
+        return
+    for own in _own_addresses(neighbours):
+        for field, prefix in _named(rule):
+            if _meet(prefix, own) and (isinstance(rule, Blackhole) or region(rule.match).overlaps(_tcp(own.version))):
+                reason = f"holds {own}, where this speaker is reached, and would stop TCP there"
+                yield error("guard.protected.own", field, prefix, reason, "leave TCP out, or let a person do it")
+
+
+@lru_cache(maxsize=16)
+def _own_addresses(neighbours: tuple[Neighbour, ...]) -> tuple[Network, ...]:
+    return tuple(dict.fromkeys(ip_network(one.local_address) for one in neighbours))
+
+
+@cache
+def _tcp(version: int) -> Region:
+    return region(Match.parse("match { protocol =tcp; }", Family.IPV4 if version == 4 else Family.IPV6))
 
 
 _EVERYWHERE = {

@@ -97,6 +97,8 @@ class Speaker(Section):
     total_rules: Annotated[int, Field(ge=1, le=100_000)] = 5000
     automatic_rules: Annotated[int, Field(ge=0, le=100_000)] = 500
     rules_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    alone_hours: Annotated[float, Field(ge=1, le=168)] = 24.0
+    """How long automatic rules against one attack stand, renewals included, without a person's word."""
 
 
 class NeighbourSection(Section):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stopbank import wiring
 from stopbank.config import Config, environment, neighbours
-from stopbank.terminal import fail
+from stopbank.terminal import fail, printable
 from store.errors import SchemaUnknown, StoreUnavailable
 from store.records import World
 from store.store import Store
@@ -69,7 +69,8 @@ def sqlite_path(config: Config) -> Path | None:
 
 def actor() -> str:
     """Who the audit names: the person at this terminal, also behind sudo."""
-    return f"cli:{environment().get('SUDO_USER') or _user()}"
+    name = environment().get("SUDO_USER") or _user()
+    return f"cli:{' '.join(printable(name).split())[:100]}"
 
 
 def _user() -> str:

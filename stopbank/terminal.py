@@ -17,12 +17,17 @@ REFUSED, UNUSABLE = 1, 2
 
 def show(value: Any, as_json: bool, text: str) -> None:
     """The result, as one JSON document or as text."""
-    sys.stdout.write((json.dumps(value, default=str) if as_json else text) + "\n")
+    sys.stdout.write((json.dumps(value, default=str) if as_json else printable(text)) + "\n")
 
 
 def warn(message: str) -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(printable(message) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text without what would move a terminal's cursor or colour it: rows may be anybody's writing."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
 
 
 def fail(message: str, code: int = UNUSABLE) -> NoReturn:
@@ -42,9 +47,9 @@ def tell(error: Refused | Objected, as_json: bool) -> None:
     if as_json:
         show(refusal(error), True, "")
     elif isinstance(error, Objected):
-        sys.stderr.writelines(f"{finding}\n" for finding in error.findings)
+        sys.stderr.writelines(f"{printable(str(finding))}\n" for finding in error.findings)
     else:
-        sys.stderr.writelines(f"error: {problem}\n" for problem in error.problems)
+        sys.stderr.writelines(f"error: {printable(str(problem))}\n" for problem in error.problems)
 
 
 def refusal(error: Refused | Objected) -> dict[str, Any]:

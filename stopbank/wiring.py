@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def limits(config: Config) -> Limits:
         total_rules=config.speaker.total_rules,
         automatic_rules=config.speaker.automatic_rules,
         per_minute=config.speaker.rules_per_minute,
+        alone_seconds=int(config.speaker.alone_hours * 3600),
     )
 
 
@@ -130,7 +132,13 @@ def web(config: Config) -> "WebSettings":
     """The web process's settings."""
     from webui.settings import Settings
 
-    return Settings(config.database_url, config.paths.state.resolve(), config.web.listen, config.web.port)
+    return Settings(
+        config.database_url,
+        config.paths.state.resolve(),
+        config.web.listen,
+        config.web.port,
+        timedelta(hours=config.speaker.alone_hours),
+    )
 
 
 def sensor_directory(config: Config) -> Path:

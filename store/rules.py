@@ -178,6 +178,8 @@ def check_reason(reason: str) -> None:
     """`Refused` when a reason says nothing. Not asked when a rule ends: nothing must keep anybody from ending it."""
     if not reason.strip():
         raise Refused("reason", reason, "is empty; say why, for the audit and for colleagues")
+    if not reason.isprintable():
+        raise Refused("reason", reason, "holds line breaks or control characters; write one plain line")
 
 
 def check_deadline(deadline: datetime, now: datetime, longest_seconds: float | None) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from rules.errors import Problem, Refused
 from rules.match import Network
 from rules.messages_values import zone_to_json
+from rules.special import reach_problems
 from rules.zone import Zone
 from store import audit, readback
 from store.database import Concern, Database, direct
@@ -92,6 +93,8 @@ def _put(session: Session, zone: Zone, actor: str, now: datetime, shared: bool) 
     before = session.get(ZoneRow, zone.name)
     was = None if before is None else dict(before.document)
     known = None if before is None else readback.zone(before)
+    if unfit := reach_problems(zone.prefixes):
+        raise Refused.all(unfit)
     problems = _foreign(session, zone, known if isinstance(known, Zone) else None)
     if problems and not shared:
         raise Refused.all(problems)

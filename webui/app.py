@@ -30,6 +30,8 @@ _SHIPPED, _CHECKOUT = _HERE / "templates", _HERE.parent / "templates" / "web"
 
 SHOWN, SHOWN_ENDED = 200, 50
 """Incidents and living rules on the overview; ended rules behind them."""
+EXAMINED = 2_000
+"""Open incidents that are looked through for trouble."""
 _POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'"
 
 pages = Blueprint("pages", __name__)
@@ -55,16 +57,17 @@ def create_app(settings: Settings, store: Store, clock: Callable[[], datetime] =
 def overview() -> present.Page:
     """Everything the page shows, as of now; a database that doesn't answer is one of the problems shown."""
     settings, store, clock = current_app.extensions["stopbank"]
-    return composed(settings.state, store, clock())
+    return composed(settings, store, clock())
 
 
 def composed(
-    state: Path, store: Store | None, now: datetime, problems: tuple[str, ...] = (), apart: str | None = None
+    settings: Settings, store: Store | None, now: datetime, problems: tuple[str, ...] = (), apart: str | None = None
 ) -> present.Page:
     """The overview from the state directory and the store; without one, what is known without a database.
 
     `problems` come first; `apart` names a sensor whose own troubles are told elsewhere.
     """
+    state = settings.state
     status = read_status(state)
     at, position = present.moment(now), mode(state)
     is_silent = troubles.is_silent(status, now)
@@ -79,16 +82,18 @@ def composed(
     found += troubles.of_rows(held.unreadable)
     if not is_silent:
         found += troubles.of_rules(held.alive, held.announcements, now, has_neighbours=bool(neighbours))
+    found += troubles.of_incidents(held.incidents, now, settings.alone)
     found += troubles.of_sensors(held.sensors, now, apart)
     return present.Page(
         at=at,
+        is_silent=is_silent,
         mode=position,
         rules_wanted=sum(one.intent is Intent.WANTED for one in held.alive),
         rules_hidden=max(0, len(held.alive) - SHOWN),
         problems=tuple(found),
         incidents_open=held.incidents_open,
-        incidents_hidden=held.incidents_open - sum(one.closed is None for one in held.incidents),
-        incidents=present.incident_views(held.incidents),
+        incidents_hidden=held.incidents_open - sum(one.closed is None for one in held.incidents[:SHOWN]),
+        incidents=present.incident_views(held.incidents[:SHOWN]),
         rules=present.rule_views((*held.alive[:SHOWN], *held.ended), held.announcements, now),
         neighbours=neighbours,
         sensors=present.sensor_views(held.sensors, now),
@@ -123,9 +128,9 @@ def _held(store: Store) -> _Held:
 
 
 def _incidents(store: Store) -> tuple[IncidentRecord, ...]:
-    still = [one for phase in (Phase.OPEN, Phase.QUIET) for one in store.incidents(phase.value, limit=SHOWN)]
+    still = [one for phase in (Phase.OPEN, Phase.QUIET) for one in store.incidents(phase.value, limit=EXAMINED)]
     closed = (one for one in store.incidents(limit=SHOWN) if one.closed is not None)
-    return (*still, *closed)[:SHOWN]
+    return (*still, *closed)
 
 
 def read_status(state: Path) -> dict[str, Any] | None:

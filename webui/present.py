@@ -99,6 +99,8 @@ class Page:
     """Everything on the overview."""
 
     at: str
+    is_silent: bool
+    """The speaker does not report: what stands at routers is not known."""
     mode: str
     rules_wanted: int
     """All of them, also where the list below is cut."""

@@ -1,7 +1,10 @@
 """What the pages need to know of this machine."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+
+from rules.policy import ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +16,5 @@ class Settings:
     """The state directory: the speaker's status and metrics, the kill switch."""
     listen: str = "127.0.0.1"
     port: int = 8080
+    alone: timedelta = ALONE
+    """How long the machine may act without a person's word."""

@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rules.lifecycle import Phase
-from store.records import AnnouncementRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
+from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
 
 STATUS_AGE = timedelta(seconds=10)
 SENSOR_SILENCE = timedelta(seconds=10)
 SLOWEST_ANNOUNCEMENT = timedelta(seconds=30)
 """A rule that stands at no router after so long doesn't take its time: something is in its way."""
 CLOCK_TOLERANCE_SECONDS = 2.0
+_SOON = 0.5
+"""Share of the time without a person's word: a night passes before the rest of it does."""
 
 
 def is_silent(status: Mapping[str, Any] | None, now: datetime) -> bool:
@@ -84,6 +86,22 @@ def of_rules(
         yield f"{len(nowhere)} wanted rules stand at no router (the first: {nowhere[0]}): {why}."
     for name, count in sorted(stuck.items()):
         yield f"Neighbour {name}: ExaBGP does not answer for {count} rules. Look at its log; they are tried again."
+
+
+def of_incidents(records: Iterable[IncidentRecord], now: datetime, alone: timedelta) -> Iterator[str]:
+    """Attacks that the machine has dealt with alone for long: soon it will not go on without a person's word."""
+    for one in records:
+        since = one.document.get("alone_since")
+        if one.closed is not None or not isinstance(since, str):
+            continue
+        stood = now - datetime.fromisoformat(since)
+        if stood >= alone * _SOON:
+            until = datetime.fromisoformat(since) + alone
+            yield (
+                f"Incident {one.id}: automatic rules hold for {one.target}, for {_lasted(stood.total_seconds())} "
+                f"without a person's word, and not renewed after {until:%Y-%m-%d %H:%M} UTC. `stopbank rules list`; "
+                "then `rules extend ID` (or `rules approve`) to go on, `rules withdraw ID` if the attack is none."
+            )
 
 
 def of_sensors(records: Iterable[SensorRecord], now: datetime, apart: str | None = None) -> Iterator[str]:

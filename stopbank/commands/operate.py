@@ -53,6 +53,8 @@ def _request(
         problems += error.problems
     if owner is not None and not owner.strip():
         problems.append(Problem("owner", owner, "names nobody; leave it out for a rule of the operator's own"))
+    elif owner is not None and not (len(owner) <= 256 and owner.isprintable()):
+        problems.append(Problem("owner", owner, "must be 1 to 256 printable characters"))
     if reason is not None:
         problems += _reason_problems(reason)
     if parsed is None or seconds is None or problems:
@@ -63,8 +65,9 @@ def _request(
 
 
 def _reason_problems(reason: str) -> list[Problem]:
-    is_good = bool(reason.strip()) and len(reason) <= LONGEST_REASON
-    return [] if is_good else [Problem("reason", reason, f"say why, in 1 to {LONGEST_REASON} characters")]
+    is_good = bool(reason.strip()) and len(reason) <= LONGEST_REASON and reason.isprintable()
+    why = f"say why in one line of 1 to {LONGEST_REASON} characters, without control characters"
+    return [] if is_good else [Problem("reason", reason, why)]
 
 
 def _reasoned(reason: str) -> str:

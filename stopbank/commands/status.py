@@ -21,20 +21,20 @@ def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fa
 
 
 def _page(found: configuration.Config) -> dict[str, Any]:
-    from stopbank import beside, local, opened
+    from stopbank import beside, local, opened, wiring
     from webui.app import composed
 
-    state, now = found.paths.state, opened.now()
+    settings, state, now = wiring.web(found), found.paths.state, opened.now()
     enforcing, watching, working = beside.enforce(found, now), beside.sensor(found), beside.worker(found, now)
     problems = [one for part in (enforcing, watching, working) for one in (part or {}).get("problems", ())]
     apart = watching.get("name") if watching else None
     try:
         with opened.existing(found) as store:
-            page = composed(state, store, now, apart=apart).as_json()
+            page = composed(settings, store, now, apart=apart).as_json()
     except opened.Unopened as error:
         if not (state / "status.json").exists():
             fail(f"database: {error}")
-        page = composed(state, None, now, (f"The database can't be used: {error}. {_NO_DATABASE}",)).as_json()
+        page = composed(settings, None, now, (f"The database can't be used: {error}. {_NO_DATABASE}",)).as_json()
     page["problems"] = [*page["problems"], *problems]
     return page | {"speaker": local.status(state), "enforce": enforcing, "sensor": watching, "worker": working}
 

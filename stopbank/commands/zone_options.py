@@ -11,6 +11,7 @@ from rules.action import Discard, RateLimit
 from rules.errors import Problem, Refused
 from rules.match import Network, parse_prefix
 from rules.messages import zone_to_json
+from rules.special import reach_problems
 from rules.zone import Metric, Mode, Zone
 from stopbank import durations
 
@@ -82,6 +83,7 @@ def read(given: Given, prefixes: Iterable[str]) -> tuple[tuple[Network, ...], di
             problems.extend(error.problems)
 
     found = tuple(collected(parse_prefix, "prefix", one) for one in prefixes)
+    problems += reach_problems(one for one in found if one is not None)
     values: dict[str, Any] = {
         name: value
         for name in ("prefix_factor", "learned", "owner", "collateral_limit", "automatic_rules")

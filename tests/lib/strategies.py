@@ -26,6 +26,7 @@ from rules.match import (
 )
 from rules.neighbour import Address, Neighbour, Role, SessionFamily
 from rules.rule import Blackhole, FlowSpec, Rule, Scope
+from rules.special import WIDEST, special
 from rules.traffic import AMPLIFICATION_SERVICES, Detection, Rate, Signature, State, Vantage, Vector, VectorShare
 from rules.zone import DEFAULT_LIMITS, Metric, Mode, Zone
 
@@ -244,6 +245,12 @@ def sensible_rules() -> st.SearchStrategy[Rule]:
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 
 
+zone_prefixes = st.one_of(networks(Family.IPV4, WIDEST[4]), networks(Family.IPV6, WIDEST[6])).filter(
+    lambda prefix: special(prefix) is None
+)
+"""What a zone may hold that is stored."""
+
+
 @st.composite
 def zones(draw: st.DrawFn, name: str | None = None) -> Zone:
     """Any valid zone; prefixes may lie outside `OWN`."""
@@ -252,7 +259,7 @@ def zones(draw: st.DrawFn, name: str | None = None) -> Zone:
     blackhole = draw(st.booleans())
     return Zone(
         name=name or draw(names),
-        prefixes=tuple(draw(st.lists(networks(shortest=1), min_size=1, max_size=3))),
+        prefixes=tuple(draw(st.lists(zone_prefixes, min_size=1, max_size=3))),
         owner=draw(st.sampled_from(["operator", "tenant-a", "tenant-b"])),
         mode=draw(st.sampled_from(Mode)),
         limits=draw(st.sampled_from([limits, DEFAULT_LIMITS])),

@@ -114,3 +114,35 @@ def test_nothing_of_the_database_changes_when_it_is_read(run: Run, state: Path) 
     for words in (("status",), ("rules", "list"), ("zone", "list"), ("audit", "verify")):
         assert run(*words).code == 0
     assert counters() == before
+
+
+ADD = "match { destination 203.0.113.7/32; protocol =udp; source-port =53; } then { discard; }"
+HOSTILE = ("over\n2030-01-01 forged line", "\x1b[2J", "a\rb", "\x00", "bell\x07", "line\u2028", "x\x9b31m")
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_that_would_move_a_terminal_is_refused_and_never_printed(run: Run, text: str) -> None:
+    for words in (
+        ("--reason", text),
+        ("--reason", "x", "--owner", text),
+        ("--reason", "x", "--owner", text, "--as-operator"),
+    ):
+        done = run("rules", "add", ADD, *words)
+        assert done.code == 1 and text not in done.err + done.out
+        assert ("one line" if words[1] == text else "printable") in done.err
+    for words in (("extend", "0" * 20), ("withdraw", "0" * 20)):
+        assert run("rules", *words, "--reason", text).code == 1
+    done = run("zone", "show", text)
+    assert done.code == 1 and text not in done.err
+    assert json.loads(run("rules", "list", "--json").out) == []
+
+
+def test_the_name_of_whoever_types_holds_no_control_characters(
+    run: Run, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann\n\x1b[2Jroot")
+    assert run("zone", "change", "web", "--mode", "propose").code == 0
+    with Store.open(state / "stopbank.db") as store:
+        (newest,) = store.audit_rows(limit=1)
+    assert newest.actor.isprintable() and newest.actor.startswith("cli:ann")

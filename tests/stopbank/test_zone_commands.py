@@ -104,13 +104,23 @@ def test_a_change_that_makes_no_sense_is_refused_and_changes_nothing(run: Run, o
 
 @pytest.mark.parametrize("given", ["packets", "packets=x", "speed=3", "packets=0", "packets=" + "9" * 5000])
 def test_a_bad_limit_is_refused_and_no_zone_is_made(run: Run, given: str) -> None:
+    assert run("zone", "add", "mail", "--prefix", "198.51.100.0/24").code == 0
     assert run(*WEB, "--limit", given).code == 1
-    assert run("zone", "list").out.strip() == "no zones"
+    assert [one["name"] for one in json.loads(run("zone", "list", "--json").out)] == ["mail"]
 
 
 def test_all_problems_are_told_at_once(run: Run) -> None:
     done = run("zone", "add", "web", "--prefix", "203.0.113.1/24", "--limit", "x=1", "--rule-lifetime", "x")
     assert [line.split(":")[1].strip() for line in done.err.splitlines()] == ["prefix", "limit", "rule-lifetime"]
+
+
+def test_half_the_world_and_nobodys_addresses_are_no_zone(run: Run) -> None:
+    for prefix in ("0.0.0.0/1", "128.0.0.0/1", "2000::/3", "224.0.0.0/24", "127.0.0.0/8", "fe80::/10"):
+        done = run("zone", "add", "web", "--prefix", prefix, "--limit", "x=1")
+        assert done.code == 1 and f"'{prefix}'" in done.err and "'x=1'" in done.err
+    assert run(*WEB).code == 0
+    done = run("zone", "change", "web", "--add-prefix", "ff02::/16")
+    assert done.code == 1 and "multicast" in done.err
 
 
 def test_addresses_have_one_owner_unless_they_are_shared_on_purpose(run: Run) -> None:
@@ -127,6 +137,7 @@ def test_addresses_have_one_owner_unless_they_are_shared_on_purpose(run: Run) ->
 
 
 def test_an_unknown_zone_is_said_to_be_unknown(run: Run) -> None:
+    assert run("zone", "add", "mail", "--prefix", "198.51.100.0/24").code == 0
     for arguments in (("show", "web"), ("change", "web", "--mode", "auto"), ("remove", "web")):
         done = run("zone", *arguments)
         assert done.code == 1 and "'web'" in done.err

@@ -180,3 +180,37 @@ def test_of_many_rules_the_newest_are_shown_and_the_page_says_how_many_are_not(
 )
 def test_a_duration_has_its_two_largest_units(given: timedelta, shown: str) -> None:
     assert duration(given) == shown
+
+
+def test_a_silent_speakers_sessions_are_not_called_up(client: FlaskClient, tmp_path: Path) -> None:
+    neighbours = [{"name": "edge1", "up": True, "families": ["ipv4 flow"], "rules": {"active": 3}}]
+    write_status(tmp_path, neighbours=neighbours)
+    assert client.get("/api/v1/status").get_json()["neighbours"][0]["state"] == "up"
+    write_status(tmp_path, at=NOW - timedelta(minutes=5), neighbours=neighbours)
+    document = client.get("/api/v1/status").get_json()
+    assert (document["is_silent"], document["neighbours"][0]["state"]) == (True, "unknown")
+    page = client.get("/").get_data(as_text=True)
+    assert "<b>silent</b> speaker" in page and "<b>0/1</b> sessions up" in page
+
+
+def test_open_incidents_are_counted_and_shown_however_many_closed_after_them(
+    client: FlaskClient, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "SHOWN", 3)
+    write_status(tmp_path)
+
+    def save(number: int, closed: datetime | None) -> None:
+        alone = {"alone_since": (NOW - timedelta(hours=20)).isoformat()} if number == 0 else {}
+        state = "open" if closed is None else "closed"
+        target = f"203.0.113.{number}/32"
+        store.save_incident(IncidentRecord(None, "web", target, state, NOW, NOW, closed, "x", 1.0, 1.0, 1.0, alone))
+
+    for number in range(4):
+        save(number, None)
+    for number in range(4, 9):
+        save(number, NOW)
+    document = client.get("/api/v1/status").get_json()
+    assert (document["incidents_open"], document["incidents_hidden"], len(document["incidents"])) == (4, 1, 3)
+    assert all(one["open"] for one in document["incidents"])
+    assert "1 more open incidents are not shown" in client.get("/").get_data(as_text=True)
+    assert any("203.0.113.0/32" in one for one in document["problems"]), "also of one that isn't shown"

@@ -9,7 +9,7 @@ from stored import LATER, NOW, WORLD, ZONE, request
 
 from rules.lifecycle import Phase
 from rules.rule import RuleId
-from store.records import AnnouncementRecord, SensorRecord
+from store.records import AnnouncementRecord, IncidentRecord, SensorRecord
 from store.store import Store
 from webui import troubles
 
@@ -89,3 +89,14 @@ def test_a_wanted_rule_that_stands_nowhere_is_a_trouble_after_a_while(store: Sto
     assert told(NOW) == [] and told(later, Phase.UNFIT, Phase.ACTIVE) == []
     assert record.id in told(later)[0] and record.id in told(later, Phase.UNFIT)[0]
     assert "edge1" in told(later, Phase.ACTIVE, Phase.STUCK)[0]
+
+
+def test_an_attack_that_the_machine_has_dealt_with_alone_for_long_asks_for_a_word() -> None:
+    def told(since: timedelta | None, closed: datetime | None = None) -> list[str]:
+        document = {"alone_since": (AT - since).isoformat() if since else None}
+        record = IncidentRecord(7, "web", "203.0.113.7/32", "open", AT, AT, closed, "", 1.0, 1.0, 1.0, document)
+        return [*troubles.of_incidents([record], AT, timedelta(hours=24))]
+
+    assert told(None) == told(timedelta(hours=11)) == told(timedelta(hours=30), closed=AT) == []
+    (line,) = told(timedelta(hours=18))
+    assert "18 h" in line and "2030-01-01 18:00 UTC" in line and "rules extend ID" in line
