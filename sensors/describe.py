@@ -13,7 +13,7 @@ from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
 from sensors.headers import COLUMNS, Kind
 from sensors.matching import selected
-from sensors.newest import newest
+from sensors.newest import newest, rates_of
 from sensors.origins import Origins
 from sensors.pace import Look
 from sensors.remembered import Remembered, thinned
@@ -163,8 +163,8 @@ class Describer:
     def _anyway(self, tables: Tables, attack: Attack, usual: NDArray[np.float32]) -> NDArray[np.float64]:
         """For each kind, the share of its packets now that come at any time: no part of the attack."""
         seconds = self._settings.middle_seconds
-        last, _ = self.between(tables, attack.target, tables.clock_ns - int(seconds * 1e9), (1 << 63) - 1)
-        rates = np.bincount(last["kind"], last["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
+        packets, _ = rates_of(tables, attack.target, tables.clock_ns - int(seconds * 1e9), (1 << 63) - 1)
+        rates = packets / seconds
         if attack.prior is None:
             attack.prior = self._prior(tables, attack)
         # Of a target seen for the first time a moment ago nothing is usual yet; what came before may still be told.

@@ -84,7 +84,7 @@ def newest(
     return out[begin:].view(HEADER).reshape(-1)
 
 
-def rates(tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[NDArray[np.int64], int]:
+def rates_of(tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[NDArray[np.int64], int]:
     """Packets of each kind in a span, and when the first of them came, 0 without one."""
     counts = np.zeros(64, np.int64)
     first = tally(tables.ring, int(tables.state[RING_HEAD]), begin_ns, end_ns, _as_array(target), counts)

@@ -26,7 +26,6 @@ class TargetRates:
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._counts = np.zeros((0, 2), np.int64)
-        self._keys = np.zeros(0, np.int64)
         self._then = 0.0
         self._closer: dict[tuple[int, int], NDArray[np.int64]] = {}
         """What those looked at whole had counted, by row and key."""
@@ -34,40 +33,35 @@ class TargetRates:
     def look(self, tables: Tables, zones: tuple[Zone, ...], now: float) -> list[dict[str, object]]:
         """The hosts with the highest rates and severities since the last look; `now` in seconds."""
         used = tables.used
-        counts, keys = tables.rows[:used, Column.PACKETS : Column.BYTES + 1].copy(), tables.rows[:used, KEY_LOW].copy()
-        common = min(len(self._keys), used)
-        fresh = counts[:, 0].copy()
+        counts = tables.rows[:used, Column.PACKETS : Column.BYTES + 1].copy()
+        common = min(len(self._counts), used)
+        fresh = counts.copy()
+        fresh[:common] -= self._counts[:common]
         # A row that changed hands began at zero.
-        fresh[:common] -= np.where(keys[:common] == self._keys[:common], self._counts[:common, 0], 0)
+        fresh = np.where(fresh < 0, counts, fresh)
         seconds, first = max(now - self._then, 1e-3), self._then == 0.0
-        chosen = _interesting(tables, fresh)
-        rates = np.maximum(self._gained(tables, chosen, counts, keys), 0) / seconds
-        self._counts, self._keys, self._then = counts, keys, now
+        chosen = _interesting(tables, fresh[:, 0])
+        rates = np.maximum(self._gained(tables, chosen, fresh), 0) / seconds
+        self._counts, self._then = counts, now
         if first or not used:
             return []
         severity = _severity(rates, tables.rows[chosen, ZONE], zones)
-        lines = [
-            self._line(tables, zones, row, rates[at], float(severity[at]), seconds)
-            for at, row in enumerate(chosen.tolist())
-            if rates[at, Column.PACKETS] > 0
+        packets = np.round(rates[:, Column.PACKETS])
+        order = np.lexsort((-packets, -severity))
+        order = order[packets[order] > 0][:SHOWN]
+        return [
+            self._line(tables, zones, int(chosen[at]), rates[at], float(severity[at]), seconds) for at in order.tolist()
         ]
-        return sorted((line for line in lines if line["packets_per_second"]), key=_order)[:SHOWN]
 
-    def _gained(
-        self, tables: Tables, rows: NDArray[np.int64], counts: NDArray[np.int64], keys: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _gained(self, tables: Tables, rows: NDArray[np.int64], fresh: NDArray[np.int64]) -> NDArray[np.int64]:
         """What each of these rows counted since the last look; of those not looked at whole then, packets and bytes."""
         whole = tables.rows[rows, :COLUMNS]
         out = np.zeros_like(whole)
-        names = list(zip(rows.tolist(), keys[rows].tolist(), strict=True))
-        for at, (row, key) in enumerate(names):
-            before = self._closer.get((row, key))
-            if before is not None:
+        out[:, : Column.BYTES + 1] = fresh[rows]
+        names = list(zip(rows.tolist(), tables.rows[rows, KEY_LOW].tolist(), strict=True))
+        for at, name in enumerate(names):
+            if (before := self._closer.get(name)) is not None:
                 out[at] = whole[at] - before
-            elif row < len(self._keys) and self._keys[row] == key:
-                out[at, : Column.BYTES + 1] = counts[row] - self._counts[row]
-            else:
-                out[at] = whole[at]
         self._closer = {name: whole[at] for at, name in enumerate(names)}
         return out
 
@@ -97,17 +91,12 @@ class TargetRates:
 def _interesting(tables: Tables, fresh: NDArray[np.int64]) -> NDArray[np.int64]:
     """The hosts that gained most packets, and those that the engine watches; prefixes are counted beside their hosts
     and not shown."""
-    most = np.argpartition(-fresh, min(WATCHED, len(fresh) - 1))[:WATCHED] if len(fresh) else np.zeros(0, np.int64)
-    near = np.flatnonzero(tables.rows[: len(fresh), WATCH])
-    near = near[np.argsort(-fresh[near])][:WATCHED]
+    active = np.flatnonzero(fresh)
+    most = active[np.argsort(-fresh[active])]
+    near = most[tables.rows[most, WATCH] != 0][:WATCHED]
+    most = most[:WATCHED]
     rows: NDArray[np.int64] = np.unique(np.concatenate((most, near)))
     return rows[tables.rows[rows, LINE] == 0]
-
-
-def _order(line: dict[str, object]) -> tuple[float, float]:
-    severity, packets = line["severity"], line["packets_per_second"]
-    assert isinstance(severity, float) and isinstance(packets, int)
-    return -severity, -packets
 
 
 def _severity(rates: NDArray[np.float64], zone_of: NDArray[np.int64], zones: tuple[Zone, ...]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sensors import tables, walk
 from sensors.headers import COLUMNS, HEADER, MAPPED
 from sensors.judge import inside
-from sensors.newest import EVERY_KIND, newest, rates
+from sensors.newest import EVERY_KIND, newest, rates_of
 from sensors.tables import RING_HEAD, Tables
 
 SIZE = 256
@@ -43,7 +43,7 @@ def test_the_newest_of_a_span_and_how_many_of_each_kind(
     span = [one for one in np.split(where.since(0), 1)[0] if begin <= one["time"] <= end]
     mine = np.array(span, HEADER)
     mine = mine[inside(wanted, mine, "destination")]
-    counts, first = rates(where, wanted, begin, end)
+    counts, first = rates_of(where, wanted, begin, end)
     assert counts.tolist() == np.bincount(mine["kind"], mine["weight"], minlength=COLUMNS).tolist()
     assert first == (mine["time"][0] if len(mine) else 0)
     chosen = mine[(kinds >> mine["kind"].astype(np.int64) & 1 == 1) & ~inside(other, mine, "destination")]
