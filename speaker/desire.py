@@ -5,18 +5,21 @@ and leaves it at once. Deadlines count on the monotonic clock from when a rule w
 """
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from rules.guard import Surroundings
 from rules.messages import KillMode
 from rules.neighbour import Address
 from rules.rule import RuleId
 from speaker import journal
 from speaker.clock import Clock, Moment
 from speaker.deadlines import Deadlines
-from speaker.journal import Contents, Journal, Wish
+from speaker.inheritance import Inheritance
+from speaker.journal import Contents, Journal
 from speaker.reconcile import Ledger
+from speaker.wishes import Remembered, Wish
 from store.records import RuleRecord
 
 
@@ -47,6 +50,8 @@ class Desire:
         self._ledger, self._journal, self._clock = ledger, diary, clock
         self.wishes: dict[RuleId, Wish] = {}
         """On disk, not expired, in force or kept back by the kill switch."""
+        self.inherited = Inheritance(clock)
+        """What a predecessor wished and nobody has judged yet."""
         self.mode = KillMode.NORMAL
         self.peers: tuple[Address, ...] = ()
         self.deadlines = Deadlines()
@@ -56,14 +61,26 @@ class Desire:
         self._objections: dict[RuleId, str] = {}
 
     @property
+    def count(self) -> int:
+        """How many rules this speaker may announce, those of its predecessor included."""
+        return len(self.wishes) + len(self.inherited)
+
+    @property
     def is_on_disk(self) -> bool:
         """Whether the ledger knows of every wish."""
-        return not self._unsynced
+        return not self._unsynced and self.inherited.is_judged
 
     def load(self, contents: Contents) -> None:
-        """Begin with what the journal says; what is past its deadline is due at once."""
-        for wish in contents.wishes.values():
-            self._adopt(replace(wish, deadline=wish.deadline.loaded(self._clock)))
+        """Begin with what the journal says, which `inherit` hands on; what is past its deadline is due at once."""
+        self.inherited.load(contents.wishes.values())
+        for one in self.inherited:
+            self.deadlines.set(one.id, one.deadline.loaded(self._clock).monotonic)
+        self._expect()
+
+    def inherit(self, limit: int, surroundings: Surroundings) -> None:
+        """The next rules of the journal, so many at most, that the guard lets through."""
+        for wish in self.inherited.judged(limit, surroundings):
+            self._adopt(wish)
 
     def known(self, offers: Iterable[Offer], is_complete: bool) -> tuple[Offer, ...]:
         """What the database wants; gives those that the guard objects to now and didn't before."""
@@ -81,6 +98,8 @@ class Desire:
                 self._end(id)
                 continue
             self._objections.pop(id, None)
+            if (remembered := self.inherited.take(id)) is not None:
+                self._recall(remembered)
             wish = self._fresh(offer.record)
             if wish is not None:
                 fresh.append(wish)
@@ -96,7 +115,7 @@ class Desire:
 
     def keep_only(self, rules: Set[RuleId]) -> None:
         """The database wants none but these."""
-        for id in (self.wishes.keys() | self._unsynced.keys()) - rules:
+        for id in (self.wishes.keys() | self._unsynced.keys() | self.inherited.ids) - rules:
             self._end(id)
 
     def synced(self, ticket: int, limit: int | None = None) -> bool:
@@ -113,11 +132,11 @@ class Desire:
         found = []
         now = self._clock.now()
         for id in self.deadlines.due(now):
-            wish = self.wishes.get(id)
+            wish = self.wishes.get(id) or self.inherited.get(id)
             if wish is None:
                 continue
             self._expired[id] = (wish.generation, wish.deadline.wall)
-            found.append(Expiry(id, wish.deadline.wall, now - wish.deadline.monotonic))
+            found.append(Expiry(id, wish.deadline.wall, now - wish.deadline.loaded(self._clock).monotonic))
             self._end(id)
         return tuple(found)
 
@@ -131,6 +150,7 @@ class Desire:
                 self._journal.append([journal.ended(id) for id in unborn])
             self._unsynced.clear()
         now = self._clock.now()
+        self._expect()
         for id, wish in self.wishes.items():
             if self._may_stand(wish):
                 self._ledger.want(wish.rule, now)
@@ -150,17 +170,39 @@ class Desire:
         if is_new and not self._may_begin(record):
             return None
         deadline = known.deadline if known is not None and same_deadline else Moment.of(record.deadline, self._clock)
-        return Wish(record.rule, deadline, record.origin, record.generation, record.owner, record.zone, self.peers)
+        return Wish(
+            rule=record.rule,
+            deadline=deadline,
+            origin=record.origin,
+            generation=record.generation,
+            owner=record.owner,
+            zone=record.zone,
+            peers=self.peers,
+            is_operator=record.is_operator,
+            collateral=record.collateral,
+            person_decides=record.approved_by is not None,
+        )
 
     def _may_begin(self, record: RuleRecord) -> bool:
         if self.mode is KillMode.WITHDRAW_AUTOMATIC:
             return not record.origin.is_automatic
         return self.mode is KillMode.NORMAL
 
-    def _may_stand(self, wish: Wish) -> bool:
+    def _may_stand(self, wish: Wish | Remembered) -> bool:
         if self.mode is KillMode.WITHDRAW_AUTOMATIC:
             return not wish.origin.is_automatic
         return self.mode is not KillMode.WITHDRAW_ALL
+
+    def _recall(self, remembered: Remembered) -> None:
+        """The guard has let it through as the database has it: what the journal adds is its deadline."""
+        try:
+            self._adopt(remembered.wish(self._clock))
+        except ValueError:
+            self.deadlines.drop(remembered.id)
+
+    def _expect(self) -> None:
+        """Where these stand they stay, and nobody is told."""
+        self._ledger.expect({one.id for one in self.inherited if self._may_stand(one)}, self._clock.now())
 
     def _adopt(self, wish: Wish) -> None:
         self.wishes[wish.id] = wish
@@ -172,6 +214,7 @@ class Desire:
     def _end(self, id: RuleId) -> None:
         self._unsynced.pop(id, None)
         self.deadlines.drop(id)
-        if self.wishes.pop(id, None) is not None:
+        remembered = self.inherited.take(id)
+        if self.wishes.pop(id, None) is not None or remembered is not None:
             self._journal.append([journal.ended(id)])
             self._ledger.unwant(id, self._clock.now())

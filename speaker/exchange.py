@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rules.messages import DetectionReport, Heartbeat
 from rules.rule import RuleId
+from rules.zone import Zone
 from speaker.desire import Expiry, Offer
 from speaker.journal import Note
 from speaker.orders import Status
@@ -18,6 +19,8 @@ class Known:
     offers: tuple[Offer, ...]
     is_complete: bool = True
     audit_head: tuple[int, str] | None = None
+    zones: tuple[Zone, ...] | None = None
+    """That the guard judged by; None: nothing is said of them."""
 
 
 @dataclass(frozen=True, slots=True)

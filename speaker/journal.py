@@ -18,32 +18,18 @@ from typing import Any
 
 from rules.errors import Refused
 from rules.guard import Origin
+from rules.messages_values import zone_from_json, zone_to_json
 from rules.neighbour import Address
-from rules.rule import Rule, RuleId
+from rules.rule import RuleId
+from rules.zone import Zone
 from speaker.clock import Moment
+from speaker.wishes import Remembered, Wish
 from store.texts import parsed
 
 COMPACT_AFTER = 20_000
 """Lines beyond what a fresh journal would have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A rule that this speaker may announce until its deadline, whoever is away."""
-
-    rule: Rule
-    deadline: Moment
-    origin: Origin
-    generation: int
-    owner: str = ""
-    zone: str | None = None
-    peers: tuple[Address, ...] = ()
-    """Neighbours that may have been told."""
-
-    @property
-    def id(self) -> RuleId:
-        """The rule's key."""
-        return self.rule.id
+COMPACT_FACTOR, COMPACT_SLACK = 2, 1_000
+"""At start, so many times what counts, and some more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,9 @@ class Note:
 class Contents:
     """What a journal says."""
 
-    wishes: dict[RuleId, Wish] = field(default_factory=dict)
+    wishes: dict[RuleId, Remembered] = field(default_factory=dict)
+    zones: tuple[Zone, ...] = ()
+    """As the database last had them."""
     notes: dict[int, Note] = field(default_factory=dict)
     quarantine: dict[tuple[Address, RuleId], str] = field(default_factory=dict)
     """Neighbour and rule -> why."""
@@ -69,6 +57,8 @@ class Contents:
     """The last audit count and hash seen: a database restored from an old copy is behind it."""
     lines: int = 0
     unreadable: int = 0
+    is_torn: bool = False
+    """The last line has no end."""
     last_note: int = 0
 
 
@@ -77,9 +67,14 @@ Entry = dict[str, Any]
 
 def wanted(wish: Wish) -> Entry:
     """The line for a rule that may be announced from now on."""
+    return _wanted(Remembered.of(wish))
+
+
+def _wanted(wish: Remembered) -> Entry:
     return {
         "is": "wanted",
-        "rule": str(wish.rule),
+        "id": wish.id,
+        "rule": wish.text,
         "until": wish.deadline.wall.isoformat(),
         "boot": wish.deadline.boot,
         "monotonic": wish.deadline.monotonic,
@@ -87,7 +82,10 @@ def wanted(wish: Wish) -> Entry:
         "generation": wish.generation,
         "owner": wish.owner,
         "zone": wish.zone,
-        "peers": [str(peer) for peer in wish.peers],
+        "peers": list(wish.peers),
+        "operator": wish.is_operator,
+        "collateral": wish.collateral,
+        "person_decides": wish.person_decides,
     }
 
 
@@ -118,6 +116,11 @@ def quarantined(peer: Address, rule: RuleId, why: str) -> Entry:
     return {"is": "quarantined", "peer": str(peer), "id": rule, "why": why}
 
 
+def zones(known: Iterable[Zone]) -> Entry:
+    """The line for what the database says of zones: what the guard needs while it is away."""
+    return {"is": "zones", "zones": [zone_to_json(zone) for zone in known]}
+
+
 def audit_head(count: int, hash: str) -> Entry:
     """The line for the end of the audit chain as last seen."""
     return {"is": "head", "count": count, "hash": hash}
@@ -130,6 +133,7 @@ def read(path: Path) -> Contents:
         raw = path.read_bytes()
     except FileNotFoundError:
         return contents
+    contents.is_torn = bool(raw) and not raw.endswith(b"\n")
     for line in raw.split(b"\n"):
         if not line:
             continue
@@ -144,7 +148,7 @@ def read(path: Path) -> Contents:
 def _apply(contents: Contents, entry: Entry) -> None:
     match entry["is"]:
         case "wanted":
-            wish = _wish(entry)
+            wish = _remembered(entry)
             contents.wishes[wish.id] = wish
         case "ended":
             contents.wishes.pop(RuleId(entry["id"]), None)
@@ -162,27 +166,34 @@ def _apply(contents: Contents, entry: Entry) -> None:
                 contents.quarantine[key] = str(entry["why"])
             else:
                 contents.quarantine.pop(key, None)
+        case "zones":
+            contents.zones = tuple(map(zone_from_json, entry["zones"]))
         case "head":
             contents.audit_head = (int(entry["count"]), str(entry["hash"]))
         case _:
             raise ValueError(entry["is"])
 
 
-def _wish(entry: Entry) -> Wish:
+def _remembered(entry: Entry) -> Remembered:
     wall = datetime.fromisoformat(entry["until"])
     if wall.tzinfo is None:
         raise ValueError("a deadline without a time zone")
     if not math.isfinite(float(entry["monotonic"])):
         raise ValueError("a deadline that never comes")
-    return Wish(
-        # The database has the same texts: what is parsed here needs not be parsed there again.
-        rule=parsed(entry["rule"])[0],
+    collateral = entry.get("collateral")
+    return Remembered(
+        # Lines written before there was an id have none.
+        id=RuleId(str(entry["id"])) if "id" in entry else parsed(entry["rule"])[1],
+        text=str(entry["rule"]),
         deadline=Moment(wall, str(entry["boot"]), float(entry["monotonic"])),
         origin=Origin(entry["origin"]),
         generation=int(entry["generation"]),
         owner=str(entry["owner"]),
         zone=entry["zone"],
-        peers=tuple(ip_address(peer) for peer in entry["peers"]),
+        peers=tuple(map(str, entry["peers"])),
+        is_operator=entry.get("operator") is True,
+        collateral=None if collateral is None else float(collateral),
+        person_decides=entry.get("person_decides") is True,
     )
 
 
@@ -190,7 +201,9 @@ def fresh(contents: Contents) -> Iterable[Entry]:
     """The lines of a journal that says only what still counts."""
     if contents.audit_head:
         yield audit_head(*contents.audit_head)
-    yield from map(wanted, contents.wishes.values())
+    if contents.zones:
+        yield zones(contents.zones)
+    yield from map(_wanted, contents.wishes.values())
     yield from map(noted, contents.notes.values())
     yield from (quarantined(peer, rule, why) for (peer, rule), why in contents.quarantine.items())
     if contents.last_note and contents.last_note not in contents.notes:
@@ -211,8 +224,12 @@ class Journal:
         self.fsyncs = 0
 
     def open(self) -> Contents:
-        """Read what is there, rewrite it without what no longer counts, and start the thread. Raises `OSError`."""
-        contents = self._compact()
+        """Read what is there, rewrite it where much of it no longer counts, and start the thread. Raises `OSError`."""
+        contents = read(self._path)
+        self._lines, self._lines_kept = contents.lines, len(contents.wishes) + len(contents.notes)
+        is_whole = contents.lines and not (contents.unreadable or contents.is_torn)
+        if not is_whole or contents.lines > COMPACT_FACTOR * self._lines_kept + COMPACT_SLACK:
+            self._rewrite(contents)
         self._thread.start()
         return contents
 
@@ -229,8 +246,7 @@ class Journal:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
-    def _compact(self) -> Contents:
-        contents = read(self._path)
+    def _rewrite(self, contents: Contents) -> None:
         lines = [_bytes(entry) for entry in fresh(contents)]
         draft = self._path.with_name(f".{self._path.name}.draft")
         with draft.open("wb") as file:
@@ -240,7 +256,6 @@ class Journal:
         draft.replace(self._path)
         _sync_directory(self._path.parent)
         self._lines = self._lines_kept = len(lines)
-        return contents
 
     def _run(self) -> None:
         while True:
@@ -267,7 +282,7 @@ class Journal:
                 self.fsyncs += 1
                 self._lines += data.count(b"\n")
                 if self._lines > self._lines_kept + COMPACT_AFTER:
-                    self._compact()
+                    self._rewrite(read(self._path))
             except OSError as error:
                 is_torn = True
                 self._failed(error)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rules.rule import RuleId
 from speaker import log
 from speaker.clock import Clock
-from speaker.exchange import Away, Request, ToLoop
-from speaker.journal import Wish
+from speaker.exchange import Away, Configured, Request, ToLoop
+from speaker.wishes import Remembered
 
 if TYPE_CHECKING:
     from speaker.memory import Memory
@@ -26,24 +26,21 @@ class LateMemory:
         self._changing = threading.Lock()
         self._waiting: list[Request] = []
         self._memory: Memory | None = None
-        self._remembered: tuple[int, Mapping[RuleId, Wish]] = (0, {})
-        self._is_synchronised = self._is_ending = False
+        self._remembered: tuple[int, Mapping[RuleId, Remembered]] = (0, {})
+        self._is_at_leisure = self._is_ending = False
+        self._is_loading = False
         self._thread = threading.Thread(target=self._load, name="memory-loader", daemon=True)
 
-    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Wish]) -> None:
-        """As `Memory.remember`. Call before `start`."""
+    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Remembered]) -> None:
+        """As `Memory.remember`. Call before the first request."""
         self._remembered = (audit_entries, wishes)
 
-    def synchronised(self) -> None:
-        """As `Memory.synchronised`."""
+    def at_leisure(self) -> None:
+        """As `Memory.at_leisure`."""
         with self._changing:
-            self._is_synchronised = True
+            self._is_at_leisure = True
             if self._memory is not None:
-                self._memory.synchronised()
-
-    def start(self) -> None:
-        """Begin to load it."""
-        self._thread.start()
+                self._memory.at_leisure()
 
     def stop(self) -> None:
         """As `Memory.stop`; one that is not loaded yet never starts."""
@@ -53,8 +50,11 @@ class LateMemory:
             self._memory.stop()
 
     def ask(self, request: Request) -> None:
-        """Hand over work; never blocks for long."""
+        """Hand over work; never blocks for long. With the settings, which are needed first, it begins to load."""
         with self._changing:
+            if isinstance(request, Configured) and not self._is_loading:
+                self._is_loading = True
+                self._thread.start()
             if self._memory is None:
                 self._waiting.append(request)
             else:
@@ -77,6 +77,6 @@ class LateMemory:
             for request in self._waiting:
                 memory.ask(request)
             self._waiting.clear()
-            if self._is_synchronised:
-                memory.synchronised()
+            if self._is_at_leisure:
+                memory.at_leisure()
             self._memory = memory

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rules.errors import Refused
+from rules.guard import Surroundings
 from rules.messages import (
     Accepted,
     Declined,
@@ -24,7 +25,8 @@ from rules.messages import (
 )
 from rules.neighbour import Address
 from rules.rule import RuleId
-from speaker import exchange, killswitch, log, report, status
+from rules.zone import Zone
+from speaker import exchange, journal, killswitch, log, report, status
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
 from speaker.desire import Desire
@@ -32,7 +34,7 @@ from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced
 from speaker.journal import Journal
 from speaker.killswitch import Flag, Watch
 from speaker.latecomer import LateMemory
-from speaker.pipe import Writer
+from speaker.pipe import WINDOW, Writer
 from speaker.reconcile import Ledger
 from speaker.replies import (
     Negotiated,
@@ -71,6 +73,10 @@ BATCH = 256
 """Events taken before commands are sent."""
 ADOPTED = 100
 """Rules made ready for announcement before the first of them go out."""
+INHERITED = 32
+"""Rules of the journal judged in one turn: a window's worth of commands bridges it."""
+AHEAD = 2 * WINDOW
+"""So many rules waiting to go out are enough: what is judged later keeps nobody waiting."""
 
 COLLECT_AFTER = 20_000
 """Objects made before Python looks for cycles: rules are thousands of values that live long and have none."""
@@ -105,6 +111,8 @@ class Loop:
         self._watch = Watch(state, self._switched)
         self._alarm = AlarmClock(lambda: inbox.put(Woken()))
         self._settings: Settings | None = None
+        self._zones: tuple[Zone, ...] = ()
+        """As the database last had them, perhaps for a predecessor."""
         self._problem = "no settings yet"
         self._started = clock.now()
         self._is_informed = False
@@ -113,7 +121,8 @@ class Loop:
         self._journal_problem = ""
         self._holding: frozenset[Address] = frozenset()
         """Neighbours that ExaBGP held routes for when it last listed them."""
-        self._chores_at = self._status_at = self._metrics_at = -1e9
+        self._chores_at = self._status_at = self._metrics_at = self._listed_at = -1e9
+        self._are_statuses_due = self._is_through = False
         self._eor_retry: dict[Address, float] = {}
         self._are_chores_left = False
         self._wake_at: float | None = None
@@ -128,10 +137,10 @@ class Loop:
         self._talk.resync(now)
         self._trail.load(contents)
         self._memory.remember(contents.audit_head[0] if contents.audit_head else 0, contents.wishes)
+        self._zones = contents.zones
         self._desire.load(contents)
         self._suspects.load(contents.quarantine, now)
         self._watch.look(now, at_once=True)
-        self._memory.start()
 
     def run(self) -> None:
         """Until ExaBGP closes the pipe or says that it ends."""
@@ -153,6 +162,8 @@ class Loop:
     def _gather(self) -> list[Event]:
         next_deadline = self._desire.deadlines.next()
         wait = CHORES_SECONDS if self._are_chores_left else TICK_SECONDS
+        if self._may_inherit():
+            wait = 0.0
         if next_deadline is not None:
             wait = min(wait, next_deadline - self._clock.now())
         events: list[Event] = []
@@ -196,11 +207,35 @@ class Loop:
     def _tick(self) -> None:
         now = self._clock.now()
         self._expire()
+        if self._may_inherit():
+            self._inherit()
         self._talk.pump(now)
         self._are_chores_left = now - self._chores_at < CHORES_SECONDS
         if not self._are_chores_left:
             self._chores_at = now
             self._do_chores(now)
+
+    def _has_told_all(self) -> bool:
+        """Whether ExaBGP has heard all there is, what the journal says included."""
+        is_waiting = self._talk.in_flight or self._ledger.waiting
+        return self._talk.is_synced and self._desire.inherited.is_judged and not is_waiting
+
+    def _may_inherit(self) -> bool:
+        """Whether a rule of the journal may be judged now, with a use for it."""
+        is_ready = self._settings is not None and self._talk.is_synced
+        return is_ready and not self._desire.inherited.is_judged and self._ledger.waiting < AHEAD
+
+    def _inherit(self) -> None:
+        """The next rules of the journal go out as the guard lets them, before the database was read."""
+        assert self._settings is not None
+        if not self._zones:
+            self._desire.inherited.leave_unjudged()
+            return
+        one = self._settings
+        self._desire.inherit(
+            INHERITED,
+            Surroundings(self._zones, one.neighbours, one.protected, one.infrastructure, limits=one.limits),
+        )
 
     def _do_chores(self, now: float) -> None:
         """What need not be looked at after every answer."""
@@ -209,6 +244,10 @@ class Loop:
             self._trail.alarm(problem)
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
             self._is_informed = True
+            collect_rarely()
+        if not self._is_through and self._has_told_all():
+            self._is_through = True
+            self._memory.at_leisure()
             collect_rarely()
         self._suspects.tick(now)
         self._roll.tick(now)
@@ -284,7 +323,7 @@ class Loop:
 
     def _listed(self, listing: Listing) -> None:
         """ExaBGP has told what it holds."""
-        now = self._clock.now()
+        now = self._listed_at = self._clock.now()
         if listing.neighbours is not None:
             self._roll.counted(listing.neighbours, now, with_routes=True)
         self._holding = listing.peers
@@ -295,10 +334,8 @@ class Loop:
             return
         self._ledger.found(listed(listing), now)
         self._ledger.take_changes()
-        self._memory.synchronised()
-        collect_rarely()
-        self._memory.ask(exchange.Statuses(self._ledger.statuses(), is_complete=True))
-        log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=len(self._desire.wishes))
+        self._are_statuses_due = True
+        log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=self._desire.count)
 
     def _end_ribs(self, now: float) -> None:
         """End-of-RIB for every family of every session that has been told everything."""
@@ -332,13 +369,16 @@ class Loop:
         self._database_problem = ""
         if event.audit_head is not None:
             self._trail.head(event.audit_head)
+        if event.zones is not None and event.zones != self._zones:
+            self._zones = event.zones
+            self._journal.append([journal.zones(event.zones)])
         # A first part is not the whole word.
         self._is_informed = self._is_informed or event.is_complete
         for offer in self._desire.known(event.offers, event.is_complete):
             self._trail.note("rule.objected", offer.record.id, {"rule": str(offer.record.rule), "why": offer.objection})
             log.warning("the guard objects to a rule of the database", rule=str(offer.record.rule), why=offer.objection)
         if event.is_complete and self._desire.is_on_disk:
-            self._suspects.forget_all_but(self._desire.wishes, self._clock.now())
+            self._suspects.forget_all_but(self._desire.wishes.keys() | self._desire.inherited.ids, self._clock.now())
 
     def _expire(self) -> None:
         for expiry in self._desire.due():
@@ -391,7 +431,7 @@ class Loop:
             "informed": self._is_informed,
             "database": self._database_problem or "up",
             "journal": self._journal_problem or "up",
-            "rules": len(self._desire.wishes),
+            "rules": self._desire.count,
             "in_flight": self._talk.in_flight,
             "resyncs": self._talk.resyncs,
             "neighbours": status.neighbours(self._ledger, self._sessions, self._suspects, self._clock.now()),
@@ -404,12 +444,20 @@ class Loop:
         """Who still holds something after everything was to be withdrawn."""
         return self._holding if self._desire.mode is KillMode.WITHDRAW_ALL else frozenset()
 
+    def _tell_statuses(self, now: float) -> None:
+        """To the database: after a resynchronisation all of them, once they stand, and then what changes."""
+        changes = self._ledger.take_changes()
+        if not self._are_statuses_due:
+            if changes:
+                self._memory.ask(exchange.Statuses(changes))
+        elif self._desire.inherited.is_judged and (self._has_told_all() or now - self._listed_at > PATIENCE_SECONDS):
+            self._are_statuses_due = False
+            self._memory.ask(exchange.Statuses(self._ledger.statuses(), is_complete=True))
+
     def _report(self, now: float) -> None:
         if now - self._status_at > (BUSY_STATUS_SECONDS if self._talk.in_flight else STATUS_SECONDS):
             self._status_at = now
-            changes = self._ledger.take_changes()
-            if changes:
-                self._memory.ask(exchange.Statuses(changes))
+            self._tell_statuses(now)
         for session in self._sessions.reports(now):
             name = self._ledger.name(session.peer)
             log.info("session", neighbour=name, up=session.is_up, reason=session.reason)

@@ -7,7 +7,7 @@ lines stand in the journal until they are written.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -24,8 +24,9 @@ from speaker.clock import Clock
 from speaker.desire import Expiry, Offer
 from speaker.exchange import Away, Configured, Known, Left, Look, Report, Request, Statuses, Switched, ToLoop, Written
 from speaker.incidents import Incidents
-from speaker.journal import Note, Wish
+from speaker.journal import Note
 from speaker.settings import Settings
+from speaker.wishes import Remembered
 from store.admission import request_of
 from store.database import Concern
 from store.errors import SchemaUnknown, StoreUnavailable
@@ -39,8 +40,8 @@ RELOAD_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 CHUNK = 50
 """Rules judged before they are told: neither disk nor ExaBGP need wait for the last one."""
-SYNCHRONISED_SECONDS = 5.0
-"""How long rules that stand already are left unjudged at start for what is more urgent; a detection waits as long."""
+LEISURE_SECONDS = 10.0
+"""How long what a predecessor had let through is not judged together with all others, while it is being told anew."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
 
@@ -82,17 +83,19 @@ class Memory:
         self._forgot_at = -1e9
         self._remembered = 0
         """Entries of the audit when it was last read, also by a predecessor: a database with none is not that one."""
-        self._carried: Mapping[RuleId, Wish] = {}
-        self._synchronised = threading.Event()
+        self._carried: Mapping[RuleId, Remembered] = {}
+        self._leisure = threading.Event()
+        self._first_read_at: float | None = None
 
-    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Wish]) -> None:
+    def remember(self, audit_entries: int, wishes: Mapping[RuleId, Remembered]) -> None:
         """What the journal knows: how many audit entries, and the rules that a predecessor had let through and that are
         announced already. Call before `start`."""
         self._remembered, self._carried = audit_entries, wishes
 
-    def synchronised(self) -> None:
-        """The loop knows what ExaBGP holds: what stands there may be judged again."""
-        self._synchronised.set()
+    def at_leisure(self) -> None:
+        """ExaBGP has heard everything: what stands may be judged again, and nobody waits for the processor."""
+        self._leisure.set()
+        self.ask(Look())
 
     def start(self) -> None:
         """Start the thread; it waits for its settings."""
@@ -101,7 +104,6 @@ class Memory:
     def stop(self) -> None:
         """End it after what it is doing."""
         self._requests.put(None)
-        self._synchronised.set()
         self._thread.join(timeout=5)
 
     def ask(self, request: Request) -> None:
@@ -242,13 +244,17 @@ class Memory:
 
     def _read(self, store: Store, settings: Settings) -> None:
         counter, now = store.change_counter(Concern.INTENTS), self._clock.now()
-        if counter == self._counter and now - self._read_at < RELOAD_SECONDS:
+        if counter == self._counter and now - self._read_at < RELOAD_SECONDS and not self._is_time_for_standing():
             return
         records = store.wanted()
         world = World(settings.neighbours, settings.protected, settings.infrastructure, settings.limits)
         head = store.audit_head()
         self._remembered = max(self._remembered, head.count)
-        self._tell(Known(self._judge(store, records, world), audit_head=(head.count, head.hash)))
+        self._first_read_at = now if self._first_read_at is None else self._first_read_at
+        offers = self._judge(store, records, world)
+        zones = self._judged_in[1] if self._judged_in else None
+        # What stands and is left for later is none of these: the word is not complete before.
+        self._tell(Known(offers, is_complete=not self._carried, audit_head=(head.count, head.hash), zones=zones))
         self._counter, self._read_at = counter, now
 
     def _judge(self, store: Store, records: tuple[RuleRecord, ...], world: World) -> tuple[Offer, ...]:
@@ -259,15 +265,19 @@ class Memory:
         if self._judged_in != (world, zones):
             self._verdicts.clear()
             self._judged_in = (world, zones)
-        if sum(record.id not in self._verdicts for record in records) > CHUNK:
-            self._tell(Left(frozenset(record.id for record in records)))
         # What stands is judged as well, but what waits to go out is judged before it.
         first = [record for record in records if not self._is_carried(record)]
         then = [record for record in records if self._is_carried(record)]
-        self._carried = {}
+        is_left_for_later = bool(then) and not self._is_time_for_standing()
+        if is_left_for_later or sum(record.id not in self._verdicts for record in records) > CHUNK:
+            self._tell(Left(frozenset(record.id for record in records)))
+        if is_left_for_later:
+            then = []
+        else:
+            self._carried = {}
         verdicts: dict[RuleId, Offer] = {}
         untold: list[Offer] = []
-        for record in chain(first, self._in_time(then)):
+        for record in chain(first, then):
             offer = self._verdicts.get(record.id)
             # The whole record: also who asked, what was measured and who approved it decide. An objection may be
             # lifted by time, by room or by a clock that is set right: it is asked for again.
@@ -288,21 +298,20 @@ class Memory:
         self._verdicts, self._told = verdicts, verdicts.copy()
         return tuple(verdicts.values())
 
-    def _in_time(self, records: Sequence[RuleRecord]) -> Iterator[RuleRecord]:
-        """These, once nobody waits for the processor: a thread that judges would hold up the reading of what stands."""
-        if records:
-            self._synchronised.wait(SYNCHRONISED_SECONDS)
-        yield from records
+    def _is_time_for_standing(self) -> bool:
+        """Whether rules of the journal are left to be judged, and nobody waits for the processor any more."""
+        if not self._carried or self._first_read_at is None:
+            return False
+        return self._leisure.is_set() or self._clock.now() - self._first_read_at > LEISURE_SECONDS
 
     def _is_carried(self, record: RuleRecord) -> bool:
         """Whether the rule was in the journal at start, exactly as the database wants it now."""
         wish = self._carried.get(record.id)
-        return wish is not None and (wish.rule, wish.generation, wish.origin, wish.owner, wish.zone) == (
-            record.rule,
-            record.generation,
-            record.origin,
-            record.owner,
-            record.zone,
+        return (
+            wish is not None
+            and (wish.generation, wish.origin, wish.owner, wish.zone)
+            == (record.generation, record.origin, record.owner, record.zone)
+            and wish.is_for(record.rule)
         )
 
     # -------------------------------------------------------------------------------------------------------- writing

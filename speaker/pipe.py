@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ WINDOW = 128
 
 WINDOW_BYTES = 48 * 1024
 """A pipe holds 64 KiB: so much in flight never makes a write block."""
+
+GATHERING_SECONDS = 0.003
+"""How long answers may gather: ExaBGP writes each by itself, and waking the loop for one costs more than taking it."""
 
 _PR_SET_PDEATHSIG = 1
 _READ = 1 << 16
@@ -86,6 +90,9 @@ class Reader:
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 self._take(line.rstrip(b"\r"))
+            if lines and lines[-1] == b"done":
+                # The pipe holds thousands of answers meanwhile: ExaBGP is never kept from writing.
+                time.sleep(GATHERING_SECONDS)
 
     def _take(self, line: bytes) -> None:
         reply = replies.parse(line)

@@ -7,7 +7,7 @@ neighbour follows `rules.lifecycle` alone.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from rules.lifecycle import Announcement, Effect, Event, Phase
@@ -54,6 +54,8 @@ class Ledger:
         self.is_paused = True
         """No command goes out: what ExaBGP holds is not known yet."""
         self._wanted: dict[RuleId, Rule] = {}
+        self._expected: set[RuleId] = set()
+        """Rules that may be wanted: nobody has judged them yet."""
         self._fitness = Fitness()
         self._entries: dict[Key, _Entry] = {}
         self._by_rule: dict[RuleId, dict[Address, None]] = {}
@@ -84,6 +86,12 @@ class Ledger:
         if self._fitness.set_missing(peers):
             self.settle_all(now)
 
+    def expect(self, rules: Set[RuleId], now: float) -> None:
+        """Exactly these may be wanted, which is not known yet: where they stand they stay, and nobody is told them."""
+        before, self._expected = self._expected, set(rules)
+        for rule in (before - rules) & self._by_rule.keys():
+            self.settle(rule, now)
+
     def want(self, rule: Rule, now: float) -> None:
         """This rule shall stand at every neighbour that can hold it."""
         self._wanted[rule.id] = rule
@@ -91,6 +99,7 @@ class Ledger:
 
     def unwant(self, rule: RuleId, now: float) -> None:
         """This rule shall stand nowhere."""
+        self._expected.discard(rule)
         if self._wanted.pop(rule, None) is not None or rule in self._by_rule:
             self.settle(rule, now)
 
@@ -175,6 +184,11 @@ class Ledger:
             if not self._stands(key, entry, route):
                 self._settle_at(*key, now)
 
+    @property
+    def waiting(self) -> int:
+        """How many announcements are still to be told."""
+        return len(self._queues[Verb.ANNOUNCE])
+
     def is_settled(self, peer: Address) -> bool:
         """Whether nothing is to be said to a neighbour any more and every answer is there."""
         return not self.is_paused and not self._busy.get(peer)
@@ -216,7 +230,7 @@ class Ledger:
         key = (peer, rule_id)
         entry = self._entries.get(key)
         rule, neighbour = self._wanted.get(rule_id), self.neighbours.get(peer)
-        if rule is not None and self.is_blind:
+        if self.is_blind if rule is not None else rule_id in self._expected:
             return
         if rule is None or neighbour is None:
             if entry is not None:

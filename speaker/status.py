@@ -84,7 +84,7 @@ class Gauges:
         for name in ("answered", "refused", "lost", "discarded", "resyncs"):
             counter = getattr(metrics, "answers" if name == "answered" else name)
             self._count(counter, getattr(talk, name), name)
-        metrics.wishes.set(len(desire.wishes))
+        metrics.wishes.set(desire.count)
         metrics.in_flight.set(talk.in_flight)
         metrics.synced.set(talk.is_synced)
         metrics.frozen.clear()

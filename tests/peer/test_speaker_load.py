@@ -5,14 +5,14 @@ import time
 from datetime import timedelta
 
 import pytest
-from speaker_lab import SpeakerLab, flowspec, speaker_lab
+from speaker_lab import ZONE, SpeakerLab, flowspec, speaker_lab
 
 from lab.namespaces import wait_until
 from rules.guard import Origin
 from rules.rule import FlowSpec
 from speaker import journal
 from speaker.clock import Clock, Moment
-from speaker.journal import Wish
+from speaker.wishes import Wish
 
 pytestmark = pytest.mark.peer
 
@@ -30,11 +30,12 @@ def without_database(lab: SpeakerLab) -> None:
 
 def remembered(lab: SpeakerLab, wishes: list[tuple[FlowSpec, float]]) -> None:
     """A journal with these rules, each with its monotonic deadline."""
-    lines = []
+    lines = [journal._bytes(journal.zones([ZONE]))]
     for rule, at in wishes:
         deadline = Moment(CLOCK.wall() + timedelta(seconds=at - CLOCK.now()), CLOCK.boot(), at)
         peers = tuple(one.peer_address for one in lab.settings.neighbours)
-        lines.append(journal._bytes(journal.wanted(Wish(rule, deadline, Origin.API, 1, peers=peers))))
+        wish = Wish(rule, deadline, Origin.OPERATOR, 1, "operator", peers=peers, is_operator=True)
+        lines.append(journal._bytes(journal.wanted(wish)))
     (lab.state / "journal").write_bytes(b"".join(lines))
 
 

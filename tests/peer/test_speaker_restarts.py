@@ -104,6 +104,56 @@ def test_killing_exabgp_under_graceful_restart_leaves_no_gap_and_end_of_rib_flus
         assert flowspec(0).match not in {held.match for held in bird.flowspec()}
 
 
+def killed(lab: SpeakerLab) -> None:
+    """ExaBGP killed and started again."""
+    speaker = lab.speaker_pid()
+    lab.kill_exabgp()
+    wait_until(lambda: not Path(f"/proc/{speaker}").exists(), "the speaker outlives ExaBGP")
+    lab.start()
+
+
+def test_exabgp_killed_over_and_over_loses_nothing_that_was_told_anew_and_nobody_waits_for_a_timeout() -> None:
+    count = 4 * COUNT
+    with speaker_lab("bird") as lab:
+        lab.wait_up()
+        bird = lab.routers["bird0"]
+        lab.want(*(flowspec(number) for number in range(count)))
+        lab.wait_active(count, "bird0")
+        wait_until(lambda: len(bird.flowspec()) == count, "the rules do not arrive")
+        with never_fewer(bird, count):
+            for _ in range(2):
+                killed(lab)
+                wait_until(lambda: len(lab.neighbour("bird0").get("end_of_rib", ())) == 4, "no End-of-RIB", 40)
+        for _ in range(3):
+            # Some are told, others not yet: the next death comes in the midst of it. What was kept as stale and is not
+            # told again by then a router must drop (RFC 4724 section 4.2); it comes back as fast as it can be told.
+            killed(lab)
+            wait_until(lambda: lab.neighbour("bird0").get("rules", {}).get("active", 0), "nothing is told", 40, 0)
+        lab.wait_active(count, "bird0", 40)
+        wait_until(
+            lambda: {held.match for held in bird.flowspec()} == {flowspec(number).match for number in range(count)},
+            "not everything comes back",
+        )
+
+
+def test_successors_killed_in_their_handshake_leave_the_next_one_nothing_to_wait_for() -> None:
+    with speaker_lab("bird") as lab:
+        lab.wait_up()
+        bird = lab.routers["bird0"]
+        lab.want(*(flowspec(number) for number in range(COUNT)))
+        lab.wait_active(COUNT, "bird0")
+        wait_until(lambda: len(bird.flowspec()) == COUNT, "the rules do not arrive")
+        with never_fewer(bird, COUNT - 1):
+            for _ in range(3):
+                before = lab.speaker_pid()
+                os.kill(before, signal.SIGKILL)
+                # As soon as it has a name it is killed: it has hardly asked what ExaBGP holds.
+                wait_until(lambda dead=before: lab.speaker_pid() != dead, "no successor", 40, 0)  # type: ignore[misc]
+            lab.withdraw(flowspec(0))
+            lab.wait_active(COUNT - 1, "bird0", 40)
+        wait_until(lambda: len(bird.flowspec()) == COUNT - 1, "the withdrawal does not arrive")
+
+
 def test_a_bad_configuration_never_ends_the_speaker_and_deadlines_are_kept() -> None:
     with speaker_lab("bird") as lab:
         lab.wait_up()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from speaker_lab import LIMITS, ZONE, flowspec, neighbour
 
-from rules.guard import Origin, Request
+from rules.guard import Origin, Request, Surroundings
 from rules.messages import KillMode
 from rules.rule import FlowSpec
 from speaker import journal
@@ -14,10 +14,12 @@ from speaker.clock import Clock
 from speaker.desire import Desire, Offer
 from speaker.journal import Contents, Entry
 from speaker.reconcile import Ledger
+from speaker.wishes import Remembered
 from store.records import RuleRecord, World
 from store.store import Store
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SURROUNDINGS = Surroundings((ZONE,), (neighbour("bird", 0),), limits=LIMITS)
 
 
 class Clocks(Clock):
@@ -189,10 +191,11 @@ def test_withdraw_automatic_and_withdraw_all_take_out_what_they_say_and_lifting_
 
 def test_what_the_journal_remembers_goes_out_without_the_database_and_expired_rules_do_not(bench: Bench) -> None:
     bench.known(bench.record(flowspec(1), seconds=100), bench.record(flowspec(2), seconds=10))
-    wishes = {wish.id: wish for _, wish in bench.desire._unsynced.values()}
+    wishes = {wish.id: Remembered.of(wish) for _, wish in bench.desire._unsynced.values()}
     successor = Bench(bench.store)
     successor.clocks.pass_by(50)
     successor.desire.load(Contents(wishes=wishes))
+    successor.desire.inherit(99, SURROUNDINGS)
     assert [expiry.rule for expiry in successor.desire.due()] == [flowspec(2).id]
     assert successor.said() == ["announce"]
 

@@ -15,7 +15,8 @@ from rules.match import Match
 from rules.rule import FlowSpec
 from speaker import journal
 from speaker.clock import Clock, Moment
-from speaker.journal import Contents, Journal, Note, Wish
+from speaker.journal import Contents, Journal, Note
+from speaker.wishes import Wish
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PEER = ip_address("192.0.2.1")
@@ -65,7 +66,8 @@ def test_what_was_wanted_and_not_ended_is_read_back_also_after_compaction(
         entries = [journal.wanted(wish(rule)) for rule in rules] + [journal.ended(rule.id) for rule in ended]
         disk.wait(diary.append(entries))
         diary.close()
-        assert journal.read(path).wishes == {rule.id: wish(rule) for rule in rules if rule not in ended}
+        found = {id: one.wish() for id, one in journal.read(path).wishes.items()}
+        assert found == {rule.id: wish(rule) for rule in rules if rule not in ended}
 
 
 @given(st.integers(0, 400), st.binary(max_size=20))
@@ -83,7 +85,7 @@ def test_a_torn_or_damaged_tail_costs_only_itself(
     lines = [journal._bytes(journal.wanted(one)) for one in (first, second)]
     path.write_bytes(lines[0] + lines[1][: min(cut, len(lines[1]) - 2)] + garbage)
     contents = journal.read(path)
-    assert contents.wishes.get(first.id) == first
+    assert contents.wishes[first.id].wish() == first
     disk = Disk()
     diary = Journal(path, disk.synced, disk.failed)
     diary.open()

@@ -21,9 +21,9 @@ from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, Ve
 from rules.zone import Mode
 from speaker.clock import Clock, Moment
 from speaker.exchange import Away, Configured, Known, Left, Look, Report, Switched, ToLoop
-from speaker.journal import Wish
-from speaker.memory import CHUNK, SYNCHRONISED_SECONDS, Memory
+from speaker.memory import CHUNK, LEISURE_SECONDS, Memory
 from speaker.settings import Settings
+from speaker.wishes import Remembered, Wish
 from store import canonical
 from store.records import World
 from store.store import Store
@@ -260,7 +260,7 @@ def test_what_a_detection_made_goes_out_before_anything_is_read_back_and_is_not_
     assert then.is_complete and any(one is offer for one in then.offers)
 
 
-def carried(bench: Bench) -> dict[RuleId, Wish]:
+def carried(bench: Bench) -> dict[RuleId, Remembered]:
     """What a predecessor wrote of every rule of the database, once there are more than the thread judges at a time."""
     now = datetime.now(UTC)
     with Store.open(bench.path) as store, store.together():
@@ -270,8 +270,8 @@ def carried(bench: Bench) -> dict[RuleId, Wish]:
             world = World(NEIGHBOURS, limits=LIMITS)
             store.admit(request, world, deadline=deadline, actor="test", reason="test", now=now)
         return {
-            one.id: Wish(
-                one.rule, Moment.of(one.deadline, bench.clock), one.origin, one.generation, one.owner, one.zone
+            one.id: Remembered.of(
+                Wish(one.rule, Moment.of(one.deadline, bench.clock), one.origin, one.generation, one.owner, one.zone)
             )
             for one in store.wanted()
         }
@@ -288,8 +288,8 @@ def test_what_ended_and_what_is_new_is_told_before_what_stands_is_judged_again(b
     first = bench.known()
     assert [offer.record.id for offer in first.offers] == [new] and not first.is_complete
     with pytest.raises(queue.Empty):
-        bench.told.get(timeout=SYNCHRONISED_SECONDS / 5)
-    bench.memory.synchronised()
+        bench.told.get(timeout=LEISURE_SECONDS / 5)
+    bench.memory.at_leisure()
     while not (known := bench.known()).is_complete:
         pass
     assert {offer.record.id for offer in known.offers} == {new, *standing}
@@ -328,7 +328,7 @@ def test_what_stands_is_objected_to_like_anything_else(bench: Bench) -> None:
     wishes = carried(bench)
     bench.edit("DELETE FROM zones")
     bench.memory.remember(0, wishes)
-    bench.memory.synchronised()
+    bench.memory.at_leisure()
     bench.start()
     while not (known := bench.known()).is_complete:
         pass
