@@ -95,8 +95,9 @@ def _interesting(tables: Tables, fresh: NDArray[np.int64]) -> NDArray[np.int64]:
     most = active[np.argsort(-fresh[active])]
     near = most[tables.rows[most, WATCH] != 0][:WATCHED]
     most = most[:WATCHED]
-    rows: NDArray[np.int64] = np.unique(np.concatenate((most, near)))
-    return rows[tables.rows[rows, LINE] == 0]
+    rows = np.unique(np.concatenate((most, near)))
+    hosts: NDArray[np.int64] = rows[tables.rows[rows, LINE] == 0]
+    return hosts
 
 
 def _severity(rates: NDArray[np.float64], zone_of: NDArray[np.int64], zones: tuple[Zone, ...]) -> NDArray[np.float64]:
