@@ -397,6 +397,14 @@ class Loop:
 
     # -------------------------------------------------------------------------------------------------------- telling
 
+    def hand_over(self, request: SpeakerRequest, answer: Answering) -> None:
+        """A client's request, from any thread. A sensor's goes to the database thread past the loop, which has nothing
+        to say to it."""
+        if isinstance(request, DetectionReport | Heartbeat):
+            self._memory.ask(exchange.Report(request, answer))
+        else:
+            self._inbox.put(Asked(request, answer))
+
     def _asked(self, request: SpeakerRequest, answer: Answering) -> None:
         match request:
             case Wake():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from speaker import killswitch, log, pipe
 from speaker.clock import Clock
-from speaker.events import Asked, Configured, Inbox, Said
+from speaker.events import Configured, Inbox, Said
 from speaker.loop import Loop
 from speaker.settings import Settings
 from speaker.socket import Server
@@ -49,7 +49,7 @@ def run(load: Loader, state: Path) -> None:
     _prepare(state, inbox)
     settings = _Configuration(load, lambda event: inbox.put(event))
     loop = _started(state, inbox, pipe.Writer(descriptors.commands), clock, settings.again)
-    server = Server(state / killswitch.SOCKET, lambda request, answer: inbox.put(Asked(request, answer)), _complain)
+    server = Server(state / killswitch.SOCKET, loop.hand_over, _complain)
     settings.start()
     server.start()
     try:

@@ -42,6 +42,9 @@ CHUNK = 50
 """Rules judged before they are told: neither disk nor ExaBGP need wait for the last one."""
 LEISURE_SECONDS = 10.0
 """How long what a predecessor had let through is not judged together with all others, while it is being told anew."""
+BREATH_SECONDS, BREATHLESS_SECONDS = 0.05, 0.25
+"""How long a rule that was just made has the processor for itself before the rest of the work is done, and how old that
+may become while more and more are made."""
 ENDED_KEPT = timedelta(days=1)
 """How long the status of an announcement that ended stays readable."""
 
@@ -57,6 +60,7 @@ class _Backlog:
     complete: set[_Row] | None = None
     expiries: dict[RuleId, Expiry] = field(default_factory=dict)
     notes: dict[int, Note] = field(default_factory=dict)
+    sensors: dict[str, SensorRecord] = field(default_factory=dict)
 
 
 class Memory:
@@ -79,6 +83,9 @@ class Memory:
         self._judged_in: tuple[World, tuple[Zone, ...]] | None = None
         self._is_away = False
         self._tried_at = -1e9
+        self._has_passed_on = False
+        self._behind_since: float | None = None
+        """Since when work is left; None when none is."""
         self._may_act = True
         self._forgot_at = -1e9
         self._remembered = 0
@@ -137,7 +144,8 @@ class Memory:
     def _gather(self) -> list[Request | None]:
         batch: list[Request | None] = []
         try:
-            batch.append(self._requests.get(timeout=RETRY_SECONDS if self._is_away else POLL_SECONDS))
+            idle = RETRY_SECONDS if self._is_away else POLL_SECONDS
+            batch.append(self._requests.get(timeout=idle if self._behind_since is None else BREATH_SECONDS))
             while True:
                 batch.append(self._requests.get_nowait())
         except queue.Empty:
@@ -199,14 +207,27 @@ class Memory:
         if self._incidents is not None:
             self._incidents.may_act = self._may_act
         for report in list(reports):
-            self._report(report, self._store)
+            self._report(report)
             reports.remove(report)
+        if self._may_breathe():
+            self._is_away = False
+            return
         self._expire(self._store)
         if self._incidents is not None:
             self._incidents.tick(self._clock.wall())
         self._read(self._store, self._settings)
         self._write(self._store, self._settings)
         self._is_away = False
+
+    def _may_breathe(self) -> bool:
+        """Whether the rest of the work can wait for what was just passed on."""
+        if not self._has_passed_on:
+            self._behind_since = None
+            return False
+        self._has_passed_on = False
+        now = self._clock.now()
+        self._behind_since = now if self._behind_since is None else self._behind_since
+        return now - self._behind_since < BREATHLESS_SECONDS
 
     def _recognise(self, store: Store) -> None:
         """An empty file in the place of the database that was there would end every rule: it counts as no database."""
@@ -215,12 +236,13 @@ class Memory:
                 f"the database is empty and had {self._remembered} audit entries: put it back, or restore a backup"
             )
 
-    def _report(self, report: Report, store: Store) -> None:
+    def _report(self, report: Report) -> None:
         assert self._incidents is not None
         now = self._clock.wall()
         match report.request:
             case Heartbeat(sensor=sensor, statistics=statistics):
-                store.save_sensor_seen(SensorRecord(sensor, now, dict(statistics.numbers)))
+                # Nothing hangs on its being on disk, and a detection must not wait for that.
+                self._backlog.sensors[sensor] = SensorRecord(sensor, now, dict(statistics.numbers))
                 report.answer(Accepted())
             case DetectionReport() as detection:
                 taken = self._incidents.take(detection, now)
@@ -233,6 +255,7 @@ class Memory:
         for offer in offers:
             self._verdicts[offer.record.id] = self._told[offer.record.id] = offer
         if offers:
+            self._has_passed_on = True
             self._tell(Known(offers, is_complete=False))
 
     def _expire(self, store: Store) -> None:
@@ -325,13 +348,19 @@ class Memory:
                     why = "ExaBGP did not hold it when the speaker looked"
                     backlog.rows.setdefault(key, replace(row, phase=Phase.ENDED, since=self._clock.wall(), detail=why))
             backlog.complete = None
-        if backlog.rows:
-            store.record_announcements(backlog.rows.values())
-            backlog.rows.clear()
-        for number, note in list(backlog.notes.items()):
-            store.audit(f"speaker:{settings.name}", note.action, note.subject, note.detail, note.at)
-            del backlog.notes[number]
-            self._tell(Written((number,)))
+        if backlog.rows or backlog.notes or backlog.sensors:
+            # One wait for the disk.
+            with store.together():
+                store.record_announcements(backlog.rows.values())
+                for note in backlog.notes.values():
+                    store.audit(f"speaker:{settings.name}", note.action, note.subject, note.detail, note.at)
+                for sensor in backlog.sensors.values():
+                    store.save_sensor_seen(sensor)
+            written = tuple(backlog.notes)
+            for part in (backlog.rows, backlog.notes, backlog.sensors):
+                part.clear()
+            if written:
+                self._tell(Written(written))
         if time.monotonic() - self._forgot_at > ENDED_KEPT.total_seconds() / 24:
             self._forgot_at = time.monotonic()
             store.forget_ended_announcements(self._clock.wall() - ENDED_KEPT)

@@ -2,6 +2,7 @@
 
 import queue
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from speaker_lab import LIMITS, ZONE, flowspec, neighbour
 
 from rules.guard import Origin, Request
-from rules.messages import Accepted, Answer, DetectionReport
+from rules.messages import Accepted, Answer, DetectionReport, Heartbeat, Statistics
 from rules.neighbour import SessionFamily
 from rules.rule import RuleId
 from rules.text import parse_flowspec
@@ -59,6 +60,10 @@ class Bench:
         while not isinstance(told := self.told.get(timeout=PATIENCE), Known):
             pass
         return told
+
+    def heard(self) -> list[Known]:
+        """What was told since the last call, without waiting."""
+        return [told for _ in range(self.told.qsize()) if isinstance(told := self.told.get(), Known)]
 
     def edit(self, statement: str) -> None:
         with closing(sqlite3.connect(self.path)) as connection, connection:
@@ -216,15 +221,15 @@ def test_what_the_loop_would_not_take_is_told_again_when_the_switch_is_lifted(be
     assert bench.known().offers == (first,)
 
 
-def detection(now: datetime) -> Detection:
+def detection(now: datetime, host: int = 9) -> Detection:
     """A confirmed flood on a host that has no rule yet."""
-    rate, target = Rate(100_000, 800_000_000), ip_network("203.0.113.9/32")
+    rate, target = Rate(100_000, 800_000_000), ip_network(f"203.0.113.{host}/32")
     match = parse_flowspec(
         f"match {{ destination {target}; protocol =udp; source-port =53; }} then {{ discard; }}"
     ).match
     return Detection(
         sensor="edge",
-        attack="a1",
+        attack=f"a{host}",
         sequence=0,
         zone=ZONE.name,
         target=target,
@@ -258,6 +263,33 @@ def test_what_a_detection_made_goes_out_before_anything_is_read_back_and_is_not_
     assert not first.is_complete and not offer.objection and offer.record.rule.target == report.detection.target
     # The very offer: what stands in the database is what was told.
     assert then.is_complete and any(one is offer for one in then.offers)
+
+
+def test_work_that_waits_for_new_rules_does_not_wait_for_ever(bench: Bench) -> None:
+    with Store.open(bench.path) as store:
+        store.put_zone(replace(ZONE, mode=Mode.AUTO), "test", datetime.now(UTC))
+    bench.start()
+    bench.known()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    for host in range(10, 250):
+        bench.memory.ask(Report(DetectionReport("edge", detection(datetime.now(UTC), host)), answers.put))
+        assert isinstance(answers.get(timeout=PATIENCE), Accepted)
+        if any(known.is_complete for known in bench.heard()):
+            return
+    pytest.fail("the database was not read while rules kept being made")
+
+
+def test_a_heartbeat_is_answered_at_once_and_written_with_the_rest(bench: Bench) -> None:
+    bench.start()
+    bench.known()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    bench.memory.ask(Report(Heartbeat("edge", Statistics.of({"packets_total": 7})), answers.put))
+    assert isinstance(answers.get(timeout=PATIENCE), Accepted)
+    with Store.open(bench.path) as store:
+        give_up = time.monotonic() + PATIENCE
+        while not (found := store.sensors()) and time.monotonic() < give_up:
+            pass
+    assert [(one.name, one.statistics) for one in found] == [("edge", {"packets_total": 7})]
 
 
 def carried(bench: Bench) -> dict[RuleId, Remembered]:
