@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rules.rule import RuleId
 from speaker import log
 from speaker.clock import Clock
-from speaker.exchange import Away, Configured, Request, ToLoop
+from speaker.exchange import Away, Configured, Report, Request, ToLoop
 from speaker.wishes import Remembered
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class LateMemory:
             self._memory.stop()
 
     def ask(self, request: Request) -> None:
-        """Hand over work; never blocks for long. With the settings, which are needed first, it begins to load."""
+        """Hand over work; never blocks for long. With the settings, or the first who waits for an
+        answer, it begins to load."""
         with self._changing:
-            if isinstance(request, Configured) and not self._is_loading:
+            if isinstance(request, Configured | Report) and not self._is_loading:
                 self._is_loading = True
                 self._thread.start()
             if self._memory is None:
