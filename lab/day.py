@@ -21,11 +21,12 @@ from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors.attack import Attack
 from sensors.baseline_limits import Learning
-from sensors.engine import Engine
-from sensors.settings import Memory
+from sensors.engine import Engine, zone_measures
+from sensors.settings import Detecting, Memory
+from sensors.tables import SCREEN_AT
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
-HISTORY_STEP, FINE_STEP = 600.0, 0.04
+HISTORY_STEP, FINE_STEP = 300.0, 0.04
 FINE_EVERY, FINE_SECONDS = 60.0, 3.0
 GRACE = 15.0
 """Seconds after an attack in which an alarm is still its."""
@@ -105,7 +106,13 @@ class _Day:
         self._usual, self._extra = Usual(self.people, plan.seed), Extra(self.events, plan.seed)
         self._fine: list[Event] = []
         rows = 1 << max(8, (2 * plan.hosts).bit_length())
-        self.engine = Engine([zone], self._hear, memory=Memory(rows, 131_072, 65_536), learning=learning)
+        # News of what goes on is for people: looking for rules each second would take most of the time.
+        seldom = Detecting(update_seconds=3_600)
+        sizes = Memory(rows, 131_072, 65_536)
+        self.engine = Engine([zone], self._hear, detecting=seldom, memory=sizes, learning=learning)
+        # What is near a limit is told by a share of it in each tick, however long that is.
+        measures, floors = zone_measures([zone]), self.engine.learned.floors() if self.engine.learned else None
+        self._screens = {step: measures.screen(step, floors).reshape(-1) for step in (plan.step, FINE_STEP)}
         self._second = -plan.history_days * DAY + plan.first_hour * 3600
         self._begin = self._second
         self._judging = False
@@ -138,10 +145,16 @@ class _Day:
         return self.outcome
 
     def _coarse_step(self) -> None:
+        self._screen(self.plan.step)
         rest = self.plan.fine_every - self._second % self.plan.fine_every
         self._step(min(self.plan.step, rest), [self._usual, self._extra])
 
+    def _screen(self, step: float) -> None:
+        screen = self._screens[step]
+        self.engine.tables.state[SCREEN_AT : SCREEN_AT + len(screen)] = screen
+
     def _fine_second(self) -> None:
+        self._screen(FINE_STEP)
         start, before = round(self._second), self.engine.suspicions
         self._fine = bursts(self.people, start, self.plan.seed)
         short = Extra(self._fine, self.plan.seed)

@@ -28,9 +28,11 @@ FLAGS = NDArray[np.bool_]
 
 ZONES_SECONDS = 60.0
 """How often zones are learned from; the targets of one may come in parts, each within that time."""
-_FIRST_OCTAVES = 4.0
-"""A target seen for the n-th time may move by this over n, but by one at most, until the usual step is greater, after
-four days; less would not find a heavy tail's quantile in a day."""
+_FIRST_OCTAVES = 24.0
+"""A target seen for the n-th time may move by this over n, but by one at most, until it is grown; less would not find a
+heavy tail's quantile in a day."""
+_EARLY_SHARE = 1 / 4
+"""Of the time until a target is grown."""
 _TYPICAL_SHARE = 0.05
 """The part of a zone's targets that lies above what is typical."""
 _TYPICAL_STEP = STEPS // 16
@@ -256,4 +258,5 @@ def _told(settings: Learning) -> FLOATS:
     told[kernel.FIRST] = STEPS * _FIRST_OCTAVES
     told[kernel.JUDGED] = settings.judged_after_seconds / kernel.UNIT_SECONDS
     told[kernel.GROWN] = settings.grown_after_seconds / kernel.UNIT_SECONDS
+    told[kernel.EARLY] = told[kernel.GROWN] * _EARLY_SHARE
     return told

@@ -10,10 +10,13 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 
-FACTOR, YOUNG, JUDGED, GROWN, QUANTILE, STEP, FIRST, DITHER = range(8)
+FACTOR, YOUNG, JUDGED, GROWN, QUANTILE, STEP, FIRST, DITHER, EARLY = range(9)
 """Places in `told`: factor, young factor, ages in units of ten seconds, quantile, usual and first step in levels for
-one unit, what is added before a step loses its fraction."""
-TOLD = 8
+one unit, what is added before a step loses its fraction, until which age it is early."""
+TOLD = 9
+EARLY_QUANTILE, EARLY_GAIN = 0.5, 0.25
+"""Of a target known for hours only the middle is learned: an attack that was there from the start lasts less than half
+of that time, and is forgotten. Times the first step, which may be smaller in the middle than where little happens."""
 UNIT_SECONDS = 10.0
 CALM, ABOVE, WRONG = 1, 2, 4
 """What came of a target: it was learned from; above a learned limit; above a static one, or by what nobody sends
@@ -98,9 +101,14 @@ def learn(rows, rates, zones, frozen, seconds, terms, weights, found, outcome,
 @inlined
 def _move(row, age, units, found, levels, ages, lowest, values, shape, zone, told):
     """One step of each class towards the quantile, and of the age."""
-    step = min(units * max(told[STEP], told[FIRST] / (1.0 + age)), LARGEST_STEP)
-    up = np.int64(step * told[QUANTILE] + told[DITHER])
-    down = np.int64(step * (1.0 - told[QUANTILE]) + told[DITHER])
+    step, quantile = told[STEP], told[QUANTILE]
+    if age < told[GROWN]:
+        step = max(step, told[FIRST] / (1.0 + age))
+    if age < told[EARLY]:
+        step, quantile = step * EARLY_GAIN, EARLY_QUANTILE
+    step = min(units * step, LARGEST_STEP)
+    up = np.int64(step * quantile + told[DITHER])
+    down = np.int64(step * (1.0 - quantile) + told[DITHER])
     for kind in range(levels.shape[1]):
         level = np.int64(levels[row, kind])
         moved = level + up if found[kind] > values[level] * shape[zone, kind] else level - down

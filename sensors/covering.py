@@ -25,6 +25,7 @@ from sensors.tables import (
     MOST_ZONES,
     PARENT,
     PINNED,
+    REBORN,
     SHIFT,
     WHOLE_24,
     WHOLE_48,
@@ -72,6 +73,8 @@ class Covering:
         self._tables.rows[zones:] = 0
         self._tables.rows[zones:, LINE] = WHOLE_ZONE
         self._tables.rows[zones:, ZONE] = np.arange(MOST_ZONES)
+        # Who counts what came since the last look must not take the new beginning for traffic.
+        self._tables.rows[zones:, REBORN] = 1
 
     @property
     def first_zone(self) -> int:

@@ -69,8 +69,10 @@ class LearnedLimits:
 
     def protect(self, measures: Measures, zones: Sequence[Zone]) -> None:
         """Other zones from now on; those that stay keep what was learned of them."""
-        wanted, before, rows = [zone.learned for zone in zones], self._zones, self._rows_of_zones()
-        self.parts[-1].forget(rows)
+        wanted, before = [zone.learned for zone in zones], self._zones
+        # Prefixes and zones get other rows, and are known by their keys.
+        for part in self.parts[1:]:
+            part.forget(np.arange(len(self._tables.rows)))
         self._zones = _names(zones)
         self._name_zones()
         stay = [(before.index(name), number) for number, name in enumerate(self._zones) if name in before]
@@ -115,8 +117,10 @@ class LearnedLimits:
             part.forget(rows)
 
     def _sorted(self, rows: ROWS) -> list[tuple[Baseline, NDArray[np.int64]]]:
-        lines = self._tables.rows[rows, LINE]
-        groups = (lines == 0, (lines == WHOLE_24) | (lines == WHOLE_48), lines == WHOLE_ZONE)
+        lines, zones = self._tables.rows[rows, LINE], self._tables.rows[rows, ZONE]
+        # Prefixes of earlier zones are nobody's: what was learned of them is for the row that they have now.
+        prefixes = ((lines == WHOLE_24) | (lines == WHOLE_48)) & (zones < len(self._zones))
+        groups = (lines == 0, prefixes, lines == WHOLE_ZONE)
         return [(part, np.flatnonzero(group)) for part, group in zip(self.parts, groups, strict=True) if group.any()]
 
 

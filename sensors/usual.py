@@ -1,7 +1,8 @@
 """What each target usually gets: a slow average over all of its columns, a few hundred targets at each tick in turn.
 
 The average stands still while a target is under attack. Each visit also gives the mean rates since the one before, from
-which limits are learned. Counters are kept modulo 2^32 (bytes in units of 64), averages as the upper half of a float.
+which limits are learned. Counters are kept modulo 2^32 (bytes in units of 1,024: a zone may get 3.5 Tbit/s for a round),
+averages as the upper half of a float.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ ROUND_NS = 10_000_000_000
 MEMORY_SECONDS = 10.0
 """Of the average."""
 _SHIFT = np.zeros(COLUMNS, np.int64)
-_SHIFT[list(BYTE_COLUMNS)] = 6
+_SHIFT[list(BYTE_COLUMNS)] = 10
 
 
 class Usual:
