@@ -101,6 +101,9 @@ class Telling:
     def _describe(
         self, row: int, state: State, attack: Attack, tables: Tables, names: tuple[str, ...], now: int, is_much: bool
     ) -> None:
+        if self._judging and state is State.STARTED:
+            # Who looks at a capture waits for the end, where all of it is described.
+            return
         silent = tables.clock_ns - attack.last_ns > self._settings.long_seconds * 1e9
         if silent and attack.picture.vectors and not self._judging:
             # Between pulses what is remembered fades, and other traffic must not be taken for the attack.
