@@ -113,7 +113,7 @@ class LearnedLimits:
 
     def forget(self, rows: ROWS) -> None:
         """These rows belong to other targets now."""
-        for part in self.parts:
+        for part in self.parts if len(rows) else ():
             part.forget(rows)
 
     def _sorted(self, rows: ROWS) -> list[tuple[Baseline, NDArray[np.int64]]]:

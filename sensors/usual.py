@@ -1,8 +1,8 @@
 """What each target usually gets: a slow average over all of its columns, a few hundred targets at each tick in turn.
 
 The average stands still while a target is under attack. Each visit also gives the mean rates since the one before, from
-which limits are learned. Counters are kept modulo 2^32 (bytes in units of 1,024: a zone may get 3.5 Tbit/s for a round),
-averages as the upper half of a float.
+which limits are learned. Counters are kept modulo 2^32 (bytes in units of 1,024: a zone may get 3.5 Tbit/s), averages
+as the upper half of a float.
 """
 
 import numpy as np
