@@ -32,6 +32,9 @@ def feed(ring, begin, end, seed, slots, wide, wide_slots, kinds, registers):
         row = np.int64(entry[7] >> np.uint64(32))
         if row >= len(slots):
             continue
+        slot = np.int64(slots[row]) - 1
+        if slot < 0 and len(wide) == 0:
+            continue
         kind = np.int64(entry[6] >> np.uint64(40)) & 63
         mixed = (entry[2] ^ np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ mixed >> np.uint64(31) ^ entry[1]) * np.uint64(0xBF58476D1CE4E5B9)
@@ -41,7 +44,6 @@ def feed(ring, begin, end, seed, slots, wide, wide_slots, kinds, registers):
         while rank <= 52 and rest >> np.uint64(63) == 0:
             rest <<= np.uint64(1)
             rank += 1
-        slot = np.int64(slots[row]) - 1
         if slot >= 0 and kinds[slot] >> kind & 1:
             registers[slot, place] = max(registers[slot, place], np.uint8(rank))
         for at in range(len(wide)):
