@@ -10,7 +10,7 @@ class EvidenceSettings:
 
     directory: Path
     """Finished captures, each with its description beside it."""
-    memory_megabytes: int = 32
+    memory_megabytes: int = 16
     """Bytes of recent packets kept in memory."""
     before_seconds: float = 10.0
     """How far before the attack a capture begins, as far as memory reaches."""

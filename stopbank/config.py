@@ -239,7 +239,7 @@ class Sensor(Section):
     """Its priority, as of nice(1); unset: as it was started."""
     evidence: bool = True
     """Whether the packets of attacks are kept."""
-    evidence_memory_megabytes: Annotated[int, Field(ge=8, le=16384)] = 32
+    evidence_memory_megabytes: Annotated[int, Field(ge=8, le=16384)] = 16
     evidence_before_seconds: Annotated[float, Field(ge=0.1, le=600)] = 10.0
     evidence_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     evidence_packets: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
