@@ -20,6 +20,7 @@ from rules.match import Network
 from rules.traffic import Detection
 from rules.zone import DEFAULT_LIMITS, Zone
 from sensors import analyze
+from sensors.settings import SlowSettings
 
 SEEDS = int(os.environ.get("STOPBANK_BENCH_SEEDS", "20"))
 LEAST_RIGHT = 95.0
@@ -33,7 +34,8 @@ def heard(path: Path, scale: float) -> list[Claim]:
     """What the live engine says last of each target."""
     last: dict[Network, Detection] = {}
     limits = tuple((metric, round(limit * scale)) for metric, limit in DEFAULT_LIMITS)
-    live(path, (Zone("all", ZONE, limits=limits),), lambda one: last.__setitem__(one.target, one))
+    zone = Zone("all", ZONE, limits=limits)
+    live(path, (zone,), lambda one: last.__setitem__(one.target, one), slow=SlowSettings())
     return [
         Claim(
             target,

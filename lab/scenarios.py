@@ -23,6 +23,8 @@ from rules.traffic import CONVERSATIONS
 ZONE: tuple[Network, ...] = (ip_network("203.0.113.0/24"), ip_network("2001:db8::/48"))
 BEGIN, END = 3.0, 5.0
 """When most attacks begin and end, seconds."""
+SLOW_END = 15.0
+"""When slow ones end: nobody is slow in two seconds."""
 
 PACKETS_LIMIT = 100_000
 LIMITS = {"syn_flood": 10_000, "tcp_connection_flood": 10_000, "tls_flood": 10_000, "icmp_flood": 5_000,
@@ -109,7 +111,8 @@ def family_of(seed: int) -> Family:
 
 
 def _single(family: str) -> Plan:
-    return lambda random, version: [Hit(family, host(random, version), SHAPES["steady"])]
+    end = SLOW_END if family == "http_slow" else END
+    return lambda random, version: [Hit(family, host(random, version), SHAPES["steady"], end=end)]
 
 
 def _any_family(random: np.random.Generator) -> str:

@@ -7,6 +7,7 @@ Nothing is sent anywhere and nothing is announced. A file that can't be read is 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
 from sensors.headers import COLUMNS, Column, Kind, Total
-from sensors.judge import least
+from sensors.judge import FACTOR, carpet, is_prefix, least
 from sensors.pcapfile import CaptureFile, open_capture
 from sensors.settings import Detecting, Memory
 from sensors.tables import NEXT_TIME
@@ -38,6 +39,8 @@ DETECTING = Detecting(
 """A capture is often a snippet of milliseconds: one window must do, and people, not routers, read the result."""
 MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
 _SECOND = 1_000_000_000
+EVERYWHERE: tuple[Network, ...] = tuple(map(ip_network, ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")))
+"""What is looked at where nobody says whom to protect."""
 _QUIET_SECONDS = 0.1
 """Fewer packets in a tick than a host at the lowest limit gets in so long need no look."""
 
@@ -128,7 +131,7 @@ def run(
                 found.setdefault(attack.target, Incident(attack)).add(attack)
 
         engine = Engine(
-            (Zone("capture", tuple(zones)),) if zones else (),
+            (Zone("capture", tuple(zones) or EVERYWHERE),),
             note,
             sensor="analyze",
             detecting=DETECTING,
@@ -179,18 +182,21 @@ def _reasons(source: CaptureFile, totals: dict[str, int]) -> dict[str, int]:
 
 
 def _measures(pps: float | None) -> Measures:
-    """One measure for each kind of packet, at the lowest rate that may be an attack; `pps` replaces them all."""
+    """One measure for each kind of packet, for hosts at the lowest rate that may be an attack, for prefixes at what
+    zones have by themselves; `pps` replaces those of hosts, and then nobody asks for prefixes."""
     kinds = tuple(Kind)
     sums = np.zeros((COLUMNS, len(kinds) + 1))
-    limits = np.full((1, len(kinds) + 1), np.inf)
+    limits, wide = np.full((2, 2, len(kinds) + 1), np.inf)
     for number, kind in enumerate(kinds):
         sums[kind, number] = 1
         limits[0, number] = least(kind) if pps is None else pps
+        wide[0, number] = carpet(kind) if pps is None else np.inf
     sums[Column.PACKETS, -1] = 1
     if pps is not None:
         limits[0, -1] = pps
     names = tuple(_METRICS.get(kind, Metric.TCP_PACKETS).value for kind in kinds)
-    return Measures((*names, Metric.PACKETS.value), sums, limits)
+    factors = np.array([FACTOR, np.inf])
+    return Measures((*names, Metric.PACKETS.value), sums, limits, factors, wide=wide)
 
 
 def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None) -> int:
@@ -226,7 +232,7 @@ def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None
 def _incident(incident: Incident) -> dict[str, object]:
     attack = incident.attack
     return {
-        "target": str(attack.target.network_address),
+        "target": str(attack.target if is_prefix(attack.target) else attack.target.network_address),
         "vector": str(attack.picture.vectors[0].vector),
         "vectors": [
             {"id": str(share.vector), "share_packets": round(share.packets, 4), "share_bytes": round(share.bytes, 4)}

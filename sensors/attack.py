@@ -11,6 +11,8 @@ from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, Ve
 from rules.zone import Metric
 from sensors.classify import Picture
 from sensors.headers import Column, Kind
+from sensors.judge import Verdict
+from sensors.tables import ANY
 
 OUTGOING = frozenset({Metric.OUTGOING_PACKETS, Metric.OUTGOING_BITS})
 """Limits on what a target sends: it takes part in an attack rather than suffers one."""
@@ -32,6 +34,8 @@ class Attack:
     """Analysis time when a limit was last crossed."""
     kinds: frozenset[Kind] = frozenset()
     """What a closer look found guilty."""
+    has_sessions: bool = False
+    """Whether it found that the attack comes over completed connections."""
     severity: float = 0.0
     rate: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
     peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
@@ -46,8 +50,8 @@ class Attack:
     """The kinds of its packets, a bit for each."""
     packets: int = 0
     """That the host got since it began."""
-    prior: NDArray[np.float64] | None = None
-    """Packets of each kind a second that the target got just before, as far as they were remembered when it began."""
+    earlier: ANY | None = None
+    """What the target got just before, as far as it was remembered when it began."""
     sequence: int = 0
     details: dict[str, object] = field(default_factory=dict)
     """Observations for people: where from, which ports, how long."""
@@ -56,6 +60,12 @@ class Attack:
     def column(self) -> Column:
         """What counts its packets."""
         return Column.OUTGOING if self.metric in OUTGOING else Column.PACKETS
+
+    def convict(self, kinds: NDArray[np.uint8], verdict: Verdict) -> None:
+        """Takes what a closer look found guilty, among packets of these kinds."""
+        alone = kinds[verdict.attack & ~verdict.sessions]
+        self.kinds |= frozenset(map(Kind, np.unique(alone).tolist()))
+        self.has_sessions |= bool(verdict.sessions.any())
 
     def measured(self, rates: NDArray[np.float64], peak: NDArray[np.float64], severity: float) -> None:
         """Takes a reading: rates now, and over the window that counts for the peak."""

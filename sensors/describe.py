@@ -12,6 +12,7 @@ from sensors.attack import OUTGOING, Attack
 from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
 from sensors.headers import COLUMNS, Kind
+from sensors.judge import Verdict
 from sensors.matching import selected
 from sensors.newest import newest, rates_of
 from sensors.origins import Origins
@@ -36,6 +37,8 @@ EVIDENCE_NS = 500_000_000
 PRIOR_NS, PRIOR_MARGIN_NS = 4_000_000_000, 1_000_000_000
 """How long, and how long before an attack's first packet, its target's traffic says what came before. A late tick puts
 the first packet too late."""
+PRIOR_PACKETS = 1_024
+"""How many packets of that are kept: 64 kB for each attack."""
 MINOR = 0.2
 """A kind of packets below this share of all is held against what came before; an attack that rises slowly is above."""
 _ALL = frozenset(Kind)
@@ -104,8 +107,8 @@ class Describer:
         incoming, outgoing = self.between(tables, attack.target, attack.first_ns, attack.last_ns)
         for other in reported:
             incoming = incoming[~judge.inside(other, incoming, "destination")]
-        attack.kinds |= self._guilty(tables, attack)
-        kept = judge.unsolicited(incoming, outgoing, judge.companions(attack.kinds))
+        self._convict(tables, attack)
+        kept = judge.belonging(incoming, outgoing, judge.companions(attack.kinds), attack.has_sessions)
         return thinned(incoming[kept], DESCRIBED_PACKETS), incoming
 
     def look(self, tables: Tables, attack: Attack) -> Look:
@@ -135,13 +138,13 @@ class Describer:
         )
         attack.is_rough = glance
 
-    def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[judge.Verdict, ANY]:
+    def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[Verdict, ANY]:
         """A closer look at what a host got in the last long window, as far as there was one."""
         incoming, outgoing = self.between(tables, host, tables.clock_ns - int(span * 1e9), (1 << 63) - 1)
         if not ending and len(incoming) and now - int(incoming["time"][0]) < EVIDENCE_NS:
             # Answers and the length of flows take time to show, and a capture can wait.
-            return judge.Verdict(np.zeros(len(incoming), bool), 0.0), incoming
-        return judge.judge(host, incoming, outgoing, span, self._floor), incoming
+            return judge.nothing(len(incoming)), incoming
+        return self._verdict(host, incoming, outgoing, span), incoming
 
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
         """What a target got in a span of analysis time, both ends included, and, for a closer look, what it sent."""
@@ -153,41 +156,56 @@ class Describer:
         got = recent.got(target, span)
         return got, recent.sent(target, span)
 
-    def _guilty(self, tables: Tables, attack: Attack) -> frozenset[Kind]:
-        """Kinds that a closer look at the attack's last long window condemns."""
+    def _verdict(self, target: Network, incoming: ANY, outgoing: ANY, seconds: float) -> Verdict:
+        if judge.is_prefix(target):
+            return judge.judge_prefix(target, incoming, outgoing, seconds)
+        return judge.judge(incoming, outgoing, seconds, self._floor)
+
+    def _convict(self, tables: Tables, attack: Attack) -> None:
+        """Adds what a closer look at the attack's last long window condemns."""
         last = int(self._settings.long_seconds * 1e9)
         incoming, outgoing = self.between(tables, attack.target, attack.last_ns - last, attack.last_ns)
-        verdict = judge.judge(attack.target, incoming, outgoing, self._settings.long_seconds, self._floor)
-        return frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
+        verdict = self._verdict(attack.target, incoming, outgoing, self._settings.long_seconds)
+        attack.convict(incoming["kind"], verdict)
 
     def _anyway(self, tables: Tables, attack: Attack, usual: NDArray[np.float32]) -> NDArray[np.float64]:
         """For each kind, the share of its packets now that come at any time: no part of the attack."""
         seconds = self._settings.middle_seconds
         packets, _ = rates_of(tables, attack.target, tables.clock_ns - int(seconds * 1e9), (1 << 63) - 1)
         rates = packets / seconds
-        if attack.prior is None:
-            attack.prior = self._prior(tables, attack)
         # Of a target seen for the first time a moment ago nothing is usual yet; what came before may still be told.
-        before = np.where(rates < MINOR * rates.sum(), attack.prior, 0.0)
+        before = np.where(rates < MINOR * rates.sum(), _rates(self._earlier(tables, attack)), 0.0)
         known = np.maximum(usual[:COLUMNS], before)
         out: NDArray[np.float64] = np.minimum(1.0, known / np.maximum(rates, 1e-9)) * (rates > 0)
         return out
 
-    def _prior(self, tables: Tables, attack: Attack) -> NDArray[np.float64]:
-        """Rates by kind of what the target got in the seconds before the attack."""
-        end = attack.first_ns - PRIOR_MARGIN_NS
-        earlier, _ = self.between(tables, attack.target, end - PRIOR_NS, end)
-        if not len(earlier):
-            return np.zeros(COLUMNS)
-        seconds = max((end - int(earlier["time"][0])) / 1e9, 0.5)
-        return np.bincount(earlier["kind"], earlier["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
+    def _earlier(self, tables: Tables, attack: Attack) -> ANY:
+        """What the target got in the seconds before the attack, as far as it was remembered when it began."""
+        if attack.earlier is None:
+            end = attack.first_ns - (1 if self._judging else PRIOR_MARGIN_NS)
+            found, _ = self.between(tables, attack.target, end - PRIOR_NS, end)
+            one_of = -(-len(found) // PRIOR_PACKETS) or 1
+            attack.earlier = found[::one_of].copy()
+            attack.earlier["weight"] *= np.uint32(one_of)
+        return attack.earlier
 
     def _normal(self, tables: Tables, attack: Attack) -> ANY:
         """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
         packets must not count as what it would hurt; a capture tells the first packet exactly."""
-        margin = 0 if self._judging else int(self._settings.long_seconds * 1e9)
+        margin = 0 if self._judging else PRIOR_MARGIN_NS
         history = self._remembered.history(tables).got(attack.target, slice(None))
-        return history[history["time"] < attack.first_ns - margin]
+        earlier = self._earlier(tables, attack)
+        # Samples are few; of the last seconds there is more than them.
+        until = int(earlier["time"][0]) if len(earlier) else attack.first_ns - margin
+        return np.concatenate([history[history["time"] < until], earlier])
+
+
+def _rates(earlier: ANY) -> NDArray[np.float64]:
+    """Of each kind, per second."""
+    if not len(earlier):
+        return np.zeros(COLUMNS)
+    seconds = max(int(earlier["time"][-1] - earlier["time"][0]) / 1e9, 0.5)
+    return np.bincount(earlier["kind"], earlier["weight"], minlength=COLUMNS)[:COLUMNS] / seconds
 
 
 def _newest(

@@ -20,7 +20,6 @@ from sensors.baseline_limits import Learning
 from sensors.covering import Covering
 from sensors.describe import Describer
 from sensors.detect import Change, Detector
-from sensors.headers import Kind
 from sensors.judge import inside
 from sensors.learned import LearnedLimits, frozen
 from sensors.limits import zone_measures
@@ -215,7 +214,7 @@ class Engine:
         track = self._detector.tracks[row]
         clock = self.tables.clock_ns
         first = clock - (now - track.first_over) - int(self._settings.short_seconds * 1e9)
-        kinds: frozenset[Kind] = frozenset()
+        verdict = None
         if self._judging:
             span = min(self._settings.long_seconds, (now - self._started) / 1e9)
             verdict, incoming = self._describer.judge(self.tables, self.tables.host(row), span, now, self._ending)
@@ -223,7 +222,6 @@ class Engine:
                 self._detector.reject(row, now + LOOK_AGAIN_NS)
                 return None
             first = int(incoming["time"][verdict.attack][0])
-            kinds = frozenset(map(Kind, np.unique(incoming["kind"][verdict.attack]).tolist()))
         zone = int(self.tables.rows[row, tables.ZONE])
         self.tables.rows[row, PINNED] |= ATTACKED
         attack = self.attacks[row] = Attack(
@@ -234,8 +232,9 @@ class Engine:
             before=self._windows.before(row),
             first_ns=first,
             last_ns=clock,
-            kinds=kinds,
         )
+        if verdict:
+            attack.convict(incoming["kind"], verdict)
         return attack
 
     def _target(self, row: int, first_ns: int) -> Network:

@@ -8,14 +8,18 @@ honoured as they stand.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
+from rules.zone import DEFAULT_LIMITS, Metric
 from sensors import ordinary
+from sensors.answers import are_errors, solicited
 from sensors.headers import Kind
-from sensors.origins import folded
+from sensors.origins import folded, varied
+from sensors.sessions import session_vector
 from sensors.tables import ANY, key
 
 BOOLS = NDArray[np.bool_]
@@ -67,12 +71,42 @@ HALF_OPEN = Floor(300, 5_000)
 """For SYNs of which hardly any is followed by anything else: below this, servers that are down get such."""
 
 
+_DEFAULTS = dict(DEFAULT_LIMITS)
+_CARPETS = {
+    Kind.SYN: Metric.SYN_PACKETS,
+    Kind.UDP: Metric.UDP_PACKETS,
+    Kind.AMPLIFICATION: Metric.AMPLIFICATION_PACKETS,
+    Kind.ICMP: Metric.ICMP_PACKETS,
+    Kind.ICMPV6: Metric.ICMP_PACKETS,
+    Kind.FRAGMENT: Metric.FRAGMENT_PACKETS,
+}
+FACTOR = 4.0
+"""How many times that a whole /24 or /48 may get, as zones have it by themselves."""
+_HOSTS = 4.0
+"""As evenly as among so many must a carpet lie."""
+
+
+def is_prefix(target: Network) -> bool:
+    """Whether a target is more than one host."""
+    return target.prefixlen < target.max_prefixlen
+
+
+def carpet(kind: Kind) -> float:
+    """The rate at which packets of a kind on many hosts of a prefix may be an attack, per second, before `FACTOR`."""
+    return float(_DEFAULTS[_CARPETS.get(kind, Metric.PACKETS)])
+
+
 def least(kind: Kind) -> float:
     """The lowest rate at which packets of a kind may be an attack, per second."""
     lower = {Kind.SYN: HALF_OPEN, **dict.fromkeys(_TUNNELS, FRESH)}
     return min(FLOORS[kind].diffuse, lower.get(kind, FLOORS[kind]).diffuse)
 
 
+SESSIONS, PACKETS = float(_DEFAULTS[Metric.SYN_PACKETS]), float(_DEFAULTS[Metric.PACKETS])
+"""New connections and packets a second, from which on visitors may be too many: what zones have by themselves."""
+_MULTICAST: dict[int, Network] = {4: ip_network("224.0.0.0/4"), 6: ip_network("ff00::/8")}
+"""What is sent to groups, at any rate, somebody asked for."""
+_SESSION_KINDS = (Kind.SYN, Kind.ACK, Kind.FIN)
 _ALL = (1 << 64) - 1
 
 SMALLEST = 100
@@ -82,9 +116,6 @@ SHORTEST = Floor(0.02, 0.1)
 """Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
 _TCP_CONVERSATION = (Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN)
-_ANSWERED = 0.02
-"""A host takes part in a conversation when it sends this many packets for one that it gets: receivers of bulk TCP
-acknowledge every second packet, with offloading every fortieth."""
 _TUNNELS = (Kind.GRE, Kind.ESP, Kind.OTHER)
 
 
@@ -96,11 +127,19 @@ class Verdict:
     """Which entries of the sample are the attack."""
     rate: float
     """Of the attack, packets per second."""
+    sessions: NDArray[np.bool_]
+    """Which of them come over completed connections."""
 
     @property
     def guilty(self) -> bool:
         """Whether anything is."""
         return bool(self.attack.any())
+
+
+def nothing(count: int) -> Verdict:
+    """Not guilty, of so many packets."""
+    none = np.zeros(count, bool)
+    return Verdict(none, 0.0, none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +150,8 @@ class _View:
     sources: NDArray[np.uint64]
     weights: NDArray[np.float64]
     seconds: float
+    sends: bool
+    """Whether it is seen what the host sends, if anything."""
 
     def above(self, part: BOOLS, floors: Floor) -> bool:
         """Whether some of them are more than what floors allow."""
@@ -130,12 +171,16 @@ class _View:
         return out
 
 
-def judge(host: Network, incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
+def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
     """Looks at what a host got and sent in `seconds`; `floor` replaces all rates (an explicit threshold)."""
-    unsolicited = ~_solicited(incoming, outgoing, seconds)
+    weights, sends = incoming["weight"].astype(np.float64), len(outgoing) > 0
+    view = _View(incoming, folded(incoming, "source"), weights, seconds, sends)
     attack = np.zeros(len(incoming), bool)
-    view = _View(incoming, folded(incoming, "source"), incoming["weight"].astype(np.float64), seconds)
-    weights, kinds, span = view.weights, incoming["kind"], max(seconds, SHORTEST.concentrated)
+    unsolicited = ~solicited(incoming, outgoing, seconds)
+    if not sends:
+        # Where nothing shows what the host sends, one host's errors are its answers.
+        unsolicited &= ~_lone_errors(view)
+    kinds, span = incoming["kind"], max(seconds, SHORTEST.concentrated)
     for kind in map(Kind, np.unique(kinds).tolist()):
         member = unsolicited & (kinds == kind)
         if floor is None:
@@ -144,9 +189,36 @@ def judge(host: Network, incoming: ANY, outgoing: ANY, seconds: float, floor: fl
             attack |= member
     if floor is not None and not attack.any() and weights[unsolicited].sum() >= floor * span:
         attack = unsolicited
+    sessions = _too_many_sessions(view) if floor is None else np.zeros(len(incoming), bool)
+    attack |= sessions
     if weights[attack].sum() < SMALLEST:
         attack = np.zeros(len(incoming), bool)
-    return Verdict(attack, float(weights[attack].sum()) / span)
+        sessions = attack
+    return Verdict(attack, float(weights[attack].sum()) / span, sessions)
+
+
+def judge_prefix(target: Network, incoming: ANY, outgoing: ANY, seconds: float) -> Verdict:
+    """Looks at what a prefix got and sent: many of its hosts, more than zones allow by themselves."""
+    part = float(target.max_prefixlen - target.prefixlen) / (8 if target.version == 4 else 80)
+    weights, span = incoming["weight"].astype(np.float64), max(seconds, SHORTEST.concentrated)
+    view = _View(incoming, folded(incoming, "source"), weights, seconds, len(outgoing) > 0)
+    unsolicited = ~solicited(incoming, outgoing, seconds) & ~inside(_MULTICAST[target.version], incoming, "destination")
+    attack = np.zeros(len(incoming), bool)
+    for kind in map(Kind, np.unique(incoming["kind"]).tolist()):
+        member = unsolicited & (incoming["kind"] == kind)
+        if not view.sends:
+            # Seen in one direction, downloads and calls of many look no different.
+            member &= ~view.streams(member)
+        if weights[member].sum() >= carpet(kind) * FACTOR**part * span:
+            attack |= member
+    if varied(incoming[attack], "destination") < _HOSTS:
+        return nothing(len(incoming))
+    return Verdict(attack, float(weights[attack].sum()) / span, np.zeros(len(incoming), bool))
+
+
+def _lone_errors(view: _View) -> BOOLS:
+    errors = are_errors(view.incoming)
+    return errors if errors.any() and not view.is_diffuse(errors) else np.zeros(len(errors), bool)
 
 
 def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
@@ -167,8 +239,15 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         guilty = not parts or view.above(member, ORDINARY)
     elif kind in _TUNNELS:
         streams = view.streams(member)
-        guilty = view.above(member & ~streams, FRESH) or (kind is not Kind.ESP and view.above(streams, FLOORS[kind]))
+        guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
     return member if guilty else np.zeros(len(member), bool)
+
+
+def _of_streams(view: _View, kind: Kind) -> Floor:
+    """For tunnels that go on and on. Those of ESP carry as much as anybody likes; but who has one sends something."""
+    if kind is not Kind.ESP:
+        return FLOORS[kind]
+    return Floor(PACKETS, PACKETS) if view.sends else Floor(np.inf, np.inf)
 
 
 def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
@@ -182,10 +261,24 @@ def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     return strange if view.above(strange, FLOORS[kind]) else np.zeros(len(member), bool)
 
 
-def unsolicited(incoming: ANY, outgoing: ANY, kinds: Collection[Kind], seconds: float = 1.0) -> NDArray[np.bool_]:
-    """Of a host that is attacked: the packets of these kinds that nothing it sent explains."""
-    out: NDArray[np.bool_] = ~_solicited(incoming, outgoing, seconds) & np.isin(incoming["kind"], list(kinds))
-    return out
+def _too_many_sessions(view: _View) -> BOOLS:
+    """Requests, handshakes or connections of many visitors, beyond what any host may get where nobody set limits."""
+    span, kinds, weights = max(view.seconds, SHORTEST.concentrated), view.incoming["kind"], view.weights
+    none = np.zeros(len(kinds), bool)
+    if weights[kinds == Kind.SYN].sum() < SESSIONS * span and weights.sum() < PACKETS * span:
+        return none
+    found = session_vector(view.incoming, np.isin(kinds, _SESSION_KINDS), view.incoming)
+    return found[1] if found and view.is_diffuse(found[1]) else none
+
+
+def belonging(
+    incoming: ANY, outgoing: ANY, kinds: Collection[Kind], sessions: bool = False, seconds: float = 1.0
+) -> NDArray[np.bool_]:
+    """Of a host that is attacked: the packets of these kinds that nothing it sent explains, and with `sessions` those
+    that come over completed connections as the attack does."""
+    out: NDArray[np.bool_] = ~solicited(incoming, outgoing, seconds) & np.isin(incoming["kind"], list(kinds))
+    found = session_vector(incoming, np.isin(incoming["kind"], _SESSION_KINDS), incoming) if sessions else None
+    return out | found[1] if found else out
 
 
 def companions(kinds: Collection[Kind]) -> frozenset[Kind]:
@@ -201,65 +294,6 @@ def _diffuse(sources: NDArray[np.uint64], weights: NDArray[np.float64]) -> bool:
         return False
     per_source = np.bincount(places, weights)
     return bool(per_source.max() <= 0.5 * per_source.sum())
-
-
-def _solicited(incoming: ANY, outgoing: ANY, seconds: float) -> NDArray[np.bool_]:
-    """Which incoming packets belong to conversations that the host takes part in."""
-    kinds, sent = incoming["kind"], outgoing["kind"]
-    out = np.zeros(len(incoming), bool)
-    tcp_out = outgoing[(outgoing["protocol"] == 6) & (sent != Kind.RST)]
-    out |= np.isin(kinds, _TCP_CONVERSATION) & _answered(incoming, tcp_out, 6)
-    out |= _established(incoming, seconds)
-    # A handshake that is completed was meant, and so is what follows one.
-    flows = ordinary.flows(incoming)
-    begun, completed = flows[kinds == Kind.SYN], flows[kinds == Kind.ACK]
-    out |= (kinds == Kind.SYN) & np.isin(flows, completed)
-    out |= np.isin(kinds, (Kind.ACK, Kind.RST, Kind.FIN)) & np.isin(flows, begun)
-    # Who is answered and goes on sending is somebody's server; reflectors have nothing more to say.
-    out |= (kinds == Kind.SYN_ACK) & np.isin(flows, completed)
-    for protocol in np.unique(incoming["protocol"]).tolist():
-        if protocol not in (1, 6, 58):
-            out |= (incoming["protocol"] == protocol) & _answered(incoming, outgoing, protocol)
-    if seconds < SHORTEST.concentrated:
-        out |= _served(incoming, outgoing)
-    asked = outgoing[np.isin(sent, (Kind.ICMP, Kind.ICMPV6)) & np.isin(outgoing["icmp_type"], (8, 128))]
-    replies = np.isin(kinds, (Kind.ICMP, Kind.ICMPV6)) & np.isin(incoming["icmp_type"], (0, 129))
-    return out | (replies & np.isin(folded(incoming, "source"), folded(asked, "destination")))
-
-
-def _served(incoming: ANY, outgoing: ANY) -> NDArray[np.bool_]:
-    """UDP to ports that send about as much as they get: in a few milliseconds no client gets its own answer yet."""
-    got, gave = (
-        np.bincount(entries[field], entries["weight"] * (entries["protocol"] == 17), minlength=65_536)
-        for entries, field in ((incoming, "destination_port"), (outgoing, "source_port"))
-    )
-    serving = (gave > 0) & (gave >= 0.5 * got)
-    out: NDArray[np.bool_] = (incoming["protocol"] == 17) & serving[incoming["destination_port"]]
-    return out
-
-
-def _answered(incoming: ANY, outgoing: ANY, protocol: int) -> NDArray[np.bool_]:
-    """Whether the host sends enough to an entry's source, in that protocol, for the two to be in conversation."""
-    received, places = np.unique(folded(incoming, "source"), return_inverse=True)
-    mine = outgoing[outgoing["protocol"] == protocol]
-    relevant = np.bincount(places, (incoming["protocol"] == protocol) * incoming["weight"].astype(np.float64))
-    sent = np.zeros(len(received))
-    if len(mine) and len(received):
-        towards = folded(mine, "destination")
-        at = np.minimum(np.searchsorted(received, towards), len(received) - 1)
-        same = received[at] == towards
-        np.add.at(sent, at[same], mine["weight"][same].astype(np.float64))
-    talking: NDArray[np.bool_] = (sent > 0) & (sent >= _ANSWERED * relevant)
-    return talking[places]
-
-
-def _established(incoming: ANY, seconds: float) -> NDArray[np.bool_]:
-    """ACK packets of flows with many packets: one-way captures show no answers, but floods have no long flows."""
-    is_ack = incoming["kind"] == Kind.ACK
-    _, places, counts = np.unique(ordinary.flows(incoming)[is_ack], return_inverse=True, return_counts=True)
-    out = np.zeros(len(incoming), bool)
-    out[is_ack] = (counts > ordinary.lasting(seconds))[places] if len(counts) else False
-    return out
 
 
 def both_ways(target: Network, entries: ANY) -> tuple[ANY, ANY]:

@@ -49,6 +49,8 @@ class Measures:
     """For each zone, how many times that a whole /24 or /48 may get; None: prefixes are not looked at."""
     totals: FLOATS | None = None
     """Zone by measure, for all of the zone together."""
+    wide: FLOATS | None = None
+    """Zone by measure: what the limits of prefixes are made from; None: from those of hosts."""
 
     @cached_property
     def lines(self) -> FLOATS:
@@ -56,8 +58,9 @@ class Measures:
         out = np.full((len(self.limits), LINES, len(self.names)), np.inf)
         out[:, 0] = self.limits
         if self.factors is not None:
+            base = self.limits if self.wide is None else self.wide
             for line in range(1, WHOLE_ZONE):
-                out[:, line] = self.limits * (self.factors ** reach(line))[:, None]
+                out[:, line] = base * (self.factors ** reach(line))[:, None]
         if self.totals is not None:
             out[:, WHOLE_ZONE] = self.totals
         return out

@@ -10,7 +10,7 @@ from rules.traffic import CONVERSATIONS
 from sensors.origins import flows, varied
 from sensors.tables import ANY
 
-MANY = 20.0
+MANY = 12.0
 """Sources, as varied as so many alike, from which on they are no few big talkers."""
 _STAYS = 10
 """A flow with more packets than this is a conversation."""

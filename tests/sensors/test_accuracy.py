@@ -21,13 +21,12 @@ SEEDS = (1, 2)
 SMALL = 0.15
 """Of all rates and limits, so that all families together take less than a minute."""
 LIVE_GAPS = {"http_slow", "udp_amp:quic", "udp_amp:openvpn", "udp_amp:sip"}
-"""Slow HTTP takes more than a few seconds to be told; floods from ports with ordinary traffic in bulk may be called UDP
-floods. The bench has them, as misses."""
+"""Slow HTTP is no matter of rates, and gets no rules from many sources; floods from ports with ordinary traffic in bulk
+are too few packets at a small scale. The bench has them."""
 ANALYZE_GAPS = LIVE_GAPS | {
     "tcp_connection_flood", "http_flood", "tls_flood", "carpet_bombing", "several victims"
 }  # fmt: skip
-"""Without a zone nobody says that a connection is unwanted, or that a prefix is one target; and the
-floors are as high as ever."""
+"""Without a zone the limits of connections and of prefixes are as high as ever: these are looked at in full."""
 OTHERS = sorted({*PLANS} - {*SEPARABLE})
 
 
@@ -52,6 +51,17 @@ def test_an_attack_is_found_named_and_its_rules_hit_it_and_little_else(name: str
         for outcome in found.outcomes:
             assert outcome.limited >= 0.9, (way, outcome)
             assert outcome.collateral <= 0.05 and 1 <= outcome.rules <= 4, (way, outcome)
+
+
+@pytest.mark.parametrize("name", ["tls_flood", "carpet_bombing"])
+def test_too_many_visitors_and_carpets_are_found_without_a_zone(name: str, tmp_path: Path) -> None:
+    found = judged(scenario(name, 101), tmp_path, ("analyze",))["analyze"]
+    assert found.is_right, found
+    assert all(outcome.limited >= 0.98 and outcome.collateral <= 0.01 for outcome in found.outcomes), found
+
+
+def test_connections_that_never_get_on_are_found(tmp_path: Path) -> None:
+    assert judged(scenario("http_slow", 101), tmp_path, ("live",))["live"].is_right
 
 
 @pytest.mark.parametrize("seed", SEEDS)
