@@ -63,7 +63,8 @@ def _of_neighbour(one: Mapping[str, Any]) -> Iterator[str]:
 def of_kill_switch(mode: str) -> Iterator[str]:
     """A switch that was thrown and forgotten."""
     if mode != "normal":
-        yield f"The kill switch stands at {mode}: no new rule is announced until `stopbank kill normal`."
+        what = "no automatic rule is" if mode == "withdraw-automatic" else "no new rule is"
+        yield f"The kill switch stands at {mode}: {what} announced until `stopbank kill normal`."
 
 
 def of_rules(
@@ -99,8 +100,8 @@ def of_incidents(records: Iterable[IncidentRecord], now: datetime, alone: timede
             until = datetime.fromisoformat(since) + alone
             yield (
                 f"Incident {one.id}: automatic rules hold for {one.target}, for {_lasted(stood.total_seconds())} "
-                f"without a person's word, and not renewed after {until:%Y-%m-%d %H:%M} UTC. `stopbank rules list`; "
-                "then `rules extend ID` (or `rules approve`) to go on, `rules withdraw ID` if the attack is none."
+                f"without a person's word, and are not renewed after {until:%Y-%m-%d %H:%M} UTC. See `stopbank "
+                "rules list`; then `rules extend ID` (or `rules approve`) to go on, `rules withdraw ID` if it is no attack."
             )
 
 

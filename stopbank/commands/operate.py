@@ -221,10 +221,16 @@ def extend(
     from stopbank import durations, local, opened
 
     found, now = loaded(config), opened.now()
-    deadline, why = now + durations.parse("for", lifetime), _reasoned(reason)
+    problems = _reason_problems(reason)
+    try:
+        deadline = now + durations.parse("for", lifetime)
+    except Refused as error:
+        problems += error.problems
+    if problems:
+        refuse(Refused.all(problems), as_json)
     with opened.standing(found) as store:
         # Beyond the guard's limit the speaker would take the rule off.
-        store.extend(RuleId(rule_id), deadline, opened.actor(), why, now, opened.world(found).limits)
+        store.extend(RuleId(rule_id), deadline, opened.actor(), reason, now, opened.world(found).limits)
     awake = local.wake(found.paths.state)
     document = {"ok": True, "id": rule_id, "deadline": deadline.isoformat(), "speaker_told": awake}
     show(document, as_json, f"{rule_id} until {deadline:%Y-%m-%d %H:%M:%S} UTC")

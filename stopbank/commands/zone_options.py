@@ -1,9 +1,11 @@
 """The options of `stopbank zone add` and `zone change`: from what people type to a zone's fields."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -50,30 +52,65 @@ CollateralLimit = Annotated[
     float | None, typer.Option(help="Share of normal traffic, 0 to 1, above which an automatic rule waits for a person")
 ]
 AutomaticRules = Annotated[int | None, typer.Option(help="How many automatic rules may stand here at once")]
+Discarding = Annotated[bool, typer.Option("--discard", help="Discard instead of rate-limiting")]
+NoBlackhole = Annotated[bool, typer.Option("--no-blackhole", help="No automatic RTBH any more")]
 Shared = Annotated[bool, typer.Option("--shared", help="Other owners' zones have these addresses too, and may")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What was typed; None and False where nothing was."""
+    """What was typed, an option for each field; None where nothing was."""
 
-    mode: ModeName | None = None
-    limits: list[str] | None = None
-    total_limits: list[str] | None = None
-    prefix_factor: float | None = None
-    learned: bool | None = None
-    owner: str | None = None
-    rate_limit: int | None = None
-    discard: bool = False
-    blackhole_above: int | None = None
-    no_blackhole: bool = False
-    rule_lifetime: str | None = None
-    collateral_limit: float | None = None
-    automatic_rules: int | None = None
+    mode: ModeOption = None
+    limit: Limit = None
+    total_limit: TotalLimit = None
+    prefix_factor: PrefixFactor = None
+    learned: Learned = None
+    owner: Owner = None
+    rate_limit: RateLimiting = None
+    blackhole_above: BlackholeAbove = None
+    rule_lifetime: RuleLifetime = None
+    collateral_limit: CollateralLimit = None
+    automatic_rules: AutomaticRules = None
 
 
-def read(given: Given, prefixes: Iterable[str]) -> tuple[tuple[Network, ...], dict[str, Any]]:
-    """The prefixes, and those fields of `Zone` that were given (limits as `Changes`); raises `Refused` with all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changing(Given):
+    """The same for a zone that stands: what was set can be taken back."""
+
+    discard: Discarding = False
+    no_blackhole: NoBlackhole = False
+
+
+def as_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of its parameter `given`, in that place: typer knows no other way to
+    share a list of options between commands."""
+    signature = inspect.signature(command)
+    kind = signature.parameters["given"].annotation
+    hints = get_type_hints(kind, include_extras=True)
+    own = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(kind)
+    ]
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        given = kind(**{one.name: arguments.pop(one.name) for one in own})
+        command(**arguments, given=given)
+
+    parameters = [
+        shown.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in signature.parameters.values()
+        for shown in (own if one.name == "given" else (one,))
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def read(given: Given, prefixes: Iterable[str], *, leave: bool = False) -> tuple[tuple[Network, ...], dict[str, Any]]:
+    """The prefixes, and those fields of `Zone` that were given (limits as `Changes`); raises `Refused` with all.
+    `leave`: the prefixes leave the zone, so whatever they are is no problem."""
     problems: list[Problem] = []
 
     def collected(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -83,7 +120,7 @@ def read(given: Given, prefixes: Iterable[str]) -> tuple[tuple[Network, ...], di
             problems.extend(error.problems)
 
     found = tuple(collected(parse_prefix, "prefix", one) for one in prefixes)
-    problems += reach_problems(one for one in found if one is not None)
+    problems += [] if leave else reach_problems(one for one in found if one is not None)
     values: dict[str, Any] = {
         name: value
         for name in ("prefix_factor", "learned", "owner", "collateral_limit", "automatic_rules")
@@ -91,9 +128,9 @@ def read(given: Given, prefixes: Iterable[str]) -> tuple[tuple[Network, ...], di
     }
     if given.mode is not None:
         values["mode"] = Mode(given.mode.value)
-    for name in ("limits", "total_limits"):
-        if texts := getattr(given, name):
-            values[name] = collected(_limits, name.removesuffix("s").replace("_", "-"), texts)
+    for name, texts in (("limit", given.limit), ("total_limit", given.total_limit)):
+        if texts:
+            values[f"{name}s"] = collected(_limits, name.replace("_", "-"), texts)
     if given.rule_lifetime is not None:
         values["rule_lifetime_seconds"] = collected(_seconds, given.rule_lifetime)
     values |= collected(_action, given) or {}
@@ -108,19 +145,21 @@ def _seconds(text: str) -> int:
 
 
 def _action(given: Given) -> dict[str, Any]:
-    if given.discard and given.rate_limit is not None:
+    discard = isinstance(given, Changing) and given.discard
+    if discard and given.rate_limit is not None:
         raise Refused("rate-limit", given.rate_limit, "does not go with --discard; choose one")
     if given.rate_limit is not None:
         return {"action": RateLimit(given.rate_limit)}
-    return {"action": Discard()} if given.discard else {}
+    return {"action": Discard()} if discard else {}
 
 
 def _blackhole(given: Given) -> dict[str, Any]:
-    if given.no_blackhole and given.blackhole_above is not None:
+    no_blackhole = isinstance(given, Changing) and given.no_blackhole
+    if no_blackhole and given.blackhole_above is not None:
         raise Refused("blackhole-above", given.blackhole_above, "does not go with --no-blackhole; choose one")
     if given.blackhole_above is not None:
         return {"blackhole": True, "blackhole_bits_per_second": given.blackhole_above}
-    return {"blackhole": False, "blackhole_bits_per_second": None} if given.no_blackhole else {}
+    return {"blackhole": False, "blackhole_bits_per_second": None} if no_blackhole else {}
 
 
 def _limits(field: str, texts: Iterable[str]) -> Changes:

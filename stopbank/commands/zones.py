@@ -17,20 +17,12 @@ Name = Annotated[str, typer.Argument(help="The zone's name")]
 
 
 @app.command()
+@options.as_options
 def add(
+    *,
     name: Name,
     prefix: Annotated[list[str], typer.Option(help="A protected prefix; may be given several times")],
-    mode: options.ModeOption = None,
-    limit: options.Limit = None,
-    total_limit: options.TotalLimit = None,
-    prefix_factor: options.PrefixFactor = None,
-    learned: options.Learned = None,
-    owner: options.Owner = None,
-    rate_limit: options.RateLimiting = None,
-    blackhole_above: options.BlackholeAbove = None,
-    rule_lifetime: options.RuleLifetime = None,
-    collateral_limit: options.CollateralLimit = None,
-    automatic_rules: options.AutomaticRules = None,
+    given: options.Given,
     shared: options.Shared = False,
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
@@ -38,19 +30,6 @@ def add(
     """Adds a zone; what is not given has its default. One --limit takes the place of all default limits."""
     from stopbank import local, opened
 
-    given = options.Given(
-        mode=mode,
-        limits=limit,
-        total_limits=total_limit,
-        prefix_factor=prefix_factor,
-        learned=learned,
-        owner=owner,
-        rate_limit=rate_limit,
-        blackhole_above=blackhole_above,
-        rule_lifetime=rule_lifetime,
-        collateral_limit=collateral_limit,
-        automatic_rules=automatic_rules,
-    )
     try:
         prefixes, values = options.read(given, prefix)
         limits = values.pop("limits", {})
@@ -72,23 +51,13 @@ def add(
 
 
 @app.command()
+@options.as_options
 def change(
+    *,
     name: Name,
     add_prefix: Annotated[list[str] | None, typer.Option(help="One more protected prefix")] = None,
     remove_prefix: Annotated[list[str] | None, typer.Option(help="A prefix no longer protected")] = None,
-    mode: options.ModeOption = None,
-    limit: options.Limit = None,
-    total_limit: options.TotalLimit = None,
-    prefix_factor: options.PrefixFactor = None,
-    learned: options.Learned = None,
-    owner: options.Owner = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Discard instead of rate-limiting")] = False,
-    rate_limit: options.RateLimiting = None,
-    blackhole_above: options.BlackholeAbove = None,
-    no_blackhole: Annotated[bool, typer.Option("--no-blackhole", help="No automatic RTBH any more")] = False,
-    rule_lifetime: options.RuleLifetime = None,
-    collateral_limit: options.CollateralLimit = None,
-    automatic_rules: options.AutomaticRules = None,
+    given: options.Changing,
     shared: options.Shared = False,
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
@@ -96,24 +65,9 @@ def change(
     """Changes what is given and nothing else; `--limit METRIC=none` removes a limit."""
     from stopbank import local, opened
 
-    given = options.Given(
-        mode=mode,
-        limits=limit,
-        total_limits=total_limit,
-        prefix_factor=prefix_factor,
-        learned=learned,
-        owner=owner,
-        rate_limit=rate_limit,
-        blackhole_above=blackhole_above,
-        rule_lifetime=rule_lifetime,
-        collateral_limit=collateral_limit,
-        automatic_rules=automatic_rules,
-        discard=discard,
-        no_blackhole=no_blackhole,
-    )
     try:
         more, values = options.read(given, add_prefix or ())
-        fewer, _ = options.read(options.Given(), remove_prefix or ())
+        fewer, _ = options.read(options.Given(), remove_prefix or (), leave=True)
         if not (more or fewer or values):
             raise Refused(
                 "zone change", name, "is told nothing to change; `stopbank zone change --help` lists what can be"

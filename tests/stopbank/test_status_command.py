@@ -146,3 +146,9 @@ def test_the_name_of_whoever_types_holds_no_control_characters(
     with Store.open(state / "stopbank.db") as store:
         (newest,) = store.audit_rows(limit=1)
     assert newest.actor.isprintable() and newest.actor.startswith("cli:ann")
+
+
+@pytest.mark.usefixtures("state")
+def test_an_extension_is_told_all_its_problems_at_once(run: Run) -> None:
+    done = run("rules", "extend", "0" * 20, "--for", "9x", "--reason", " ")
+    assert done.code == 1 and [line.split(":")[1].strip() for line in done.err.splitlines()] == ["reason", "for"]

@@ -1,7 +1,9 @@
 """`stopbank zone`: nothing is replaced unasked, only what is given changes, and addresses have one owner."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +143,16 @@ def test_an_unknown_zone_is_said_to_be_unknown(run: Run) -> None:
     for arguments in (("show", "web"), ("change", "web", "--mode", "auto"), ("remove", "web")):
         done = run("zone", *arguments)
         assert done.code == 1 and "'web'" in done.err
+
+
+def test_a_prefix_that_no_zone_may_have_any_more_can_be_removed(run: Run, tmp_path: Path) -> None:
+    assert run(*WEB).code == 0
+    database = tmp_path / "state" / "stopbank.db"
+    with sqlite3.connect(database) as opened:
+        opened.execute(
+            "UPDATE zones SET document = replace(document, '203.0.113.0/24', '0.0.0.0/1\", \"203.0.113.0/24')"
+        )
+    opened.close()
+    assert "0.0.0.0/1" in run("zone", "show", "web").out
+    assert run("zone", "change", "web", "--mode", "auto").code == 1
+    assert run("zone", "change", "web", "--remove-prefix", "0.0.0.0/1", "--mode", "auto").code == 0
