@@ -100,8 +100,8 @@ def of_incidents(records: Iterable[IncidentRecord], now: datetime, alone: timede
             until = datetime.fromisoformat(since) + alone
             yield (
                 f"Incident {one.id}: automatic rules hold for {one.target}, for {_lasted(stood.total_seconds())} "
-                f"without a person's word, and are not renewed after {until:%Y-%m-%d %H:%M} UTC. See `stopbank "
-                "rules list`; then `rules extend ID` (or `rules approve`) to go on, `rules withdraw ID` if it is no attack."
+                f"without a person's word, and are not renewed after {until:%Y-%m-%d %H:%M} UTC. See "
+                "`stopbank rules list`; then `rules extend ID` (or `rules approve`) to go on, or `rules withdraw ID`."
             )
 
 
