@@ -7,31 +7,28 @@ by service: only by source, where sources are few and real.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rules.action import RateLimit
-from rules.components import Bitmask, FlagTest, Numeric
-from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, MAXIMUM, TCP, TCP_FLAG_BITS, UDP, Component, Match, Network
-from rules.traffic import AMPLIFICATION_SERVICES, Signature, Vector
+from rules.components import Numeric
+from rules.match import MAXIMUM, TCP, Component, Match, Network
+from rules.traffic import Signature, Vector
 from sensors.classify import Picture
-from sensors.features import MOST_VALUES, NEARLY_ALL, common, few, operators
-from sensors.harm import Normal
-from sensors.headers import HAS_FLAGS
+from sensors.features import MOST_VALUES, NEARLY_ALL, few, operators
 from sensors.matching import selected
-from sensors.refine import BEARABLE, Best, Scale, refined
+from sensors.plain import bases, fragment_rule, is_later
+from sensors.refine import BEARABLE, Best, refined
+from sensors.scoring import SMALLEST, Evidence
 from sensors.tables import ANY, address
+
+__all__ = ["Evidence", "few_sources", "searched", "settled", "signatures"]
 
 MOST = 4
 """Signatures in one detection."""
-LOWEST_LIMIT = 12_500
-"""Bytes per second, 100 kbit/s: routers police badly below some 10 kB/s."""
-SMALLEST = 0.05
-"""A vector or a vector's fragments below this share get no rule of their own."""
 LOSES = 0.02
 """What rules of before may catch less than new ones and still stay: rules that change each second help nobody."""
 
@@ -39,83 +36,6 @@ SESSIONS = frozenset({"http_flood", "http_slow", "tls_flood", "tcp_connection_fl
 """Attacks over completed connections."""
 _REMAINS = frozenset({"syn_flood", "ack_flood", "fin_flood", "rst_flood"})
 """What is left of connections that began before the sample did; beside such an attack they get no rule."""
-_FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
-_ALL_FLAGS = _FIN | _SYN | _RST | _PUSH | _ACK | _URG
-_LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
-
-
-def _flags(required: int, *absent: int) -> Bitmask:
-    tests = (FlagTest(required, exact=True),) if required else ()
-    return Bitmask.of(*tests, *(FlagTest(mask, negated=True) for mask in absent))
-
-
-_TCP_FLAGS = {
-    "syn_flood": _flags(_SYN, _ACK),
-    "synack_reflection": _flags(_SYN | _ACK),
-    "ack_flood": _flags(_ACK, _SYN | _RST | _FIN),
-    "rst_flood": _flags(_RST),
-    "fin_flood": _flags(_FIN, _SYN | _RST),
-    "tcp_null": _flags(0, _ALL_FLAGS),
-    "tcp_xmas": _flags(_FIN | _PUSH | _URG, _ACK),
-}
-_PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135, 136, 137))}
-"""Types that the network needs to work (RFC 1191, RFC 4890 §4.3): never in a rule of ours."""
-_REFLECTOR_PORTS = {service: port for port, service in AMPLIFICATION_SERVICES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What candidates are scored on."""
-
-    sample: ANY
-    """The attack, as classified."""
-    normal: Normal
-    scale: Scale
-    """Of the sample: weights, and how much of it comes anyway."""
-    severity: float
-    """How many times the limit is crossed."""
-
-    @classmethod
-    def of(
-        cls, sample: ANY, normal: ANY, severity: float = 1.0, background: NDArray[np.float64] | None = None
-    ) -> "Evidence":
-        """Of an attack as classified, and of the target's other traffic."""
-        prepared = Normal.of(normal)
-        return cls(sample, prepared, Scale.of(sample, prepared, background), severity)
-
-    def score(self, match: Match) -> Signature:
-        """What a match takes of the attack, and of normal traffic."""
-        coverage = self.scale.kept(selected(match, self.sample), selected(match, self.normal.entries))
-        collateral = self.normal.harm(selected(match, self.normal.entries)) if self.normal.tells else None
-        hurts = collateral > BEARABLE if collateral is not None else _is_plain(match)
-        limit = self.limit(match) if hurts or _is_service(match) else None
-        return Signature(match, coverage, self.normal.told(collateral) if collateral is not None else None, limit)
-
-    def is_worth(self, match: Match) -> bool:
-        """Whether it takes enough, packets or bytes: a flood of short packets beside one of long ones saturates too."""
-        return max(self.scale.shares(selected(match, self.sample), selected(match, self.normal.entries))) >= SMALLEST
-
-    def limit(self, match: Match) -> int:
-        """Bytes per second that bring what matches back to the limit that was crossed."""
-        hit = selected(match, self.sample)
-        times = self.sample["time"]
-        seconds = max(float(times.max() - times.min()) / 1e9, 0.01)
-        rate = float(self.scale.sizes[hit].sum()) / seconds / max(self.severity, 1.0)
-        return min(max(int(rate), LOWEST_LIMIT), RateLimit.MAXIMUM)
-
-
-def _is_plain(match: Match) -> bool:
-    """Whether it takes all UDP or TCP: what everybody uses is not dropped unseen."""
-    common_ones = match.protocol in (Numeric.only(UDP), Numeric.only(TCP))
-    return common_ones and sum(1 for _ in match.components()) == 2
-
-
-def _is_service(match: Match) -> bool:
-    """Whether it names a TCP service and nothing that attack and visitors could differ in."""
-    if match.protocol != Numeric.only(TCP):
-        return False
-    telling = (match.source, match.source_port, match.tcp_flags, match.packet_length, match.fragment)
-    return all(value is None for value in telling)
 
 
 def signatures(
@@ -206,22 +126,22 @@ def _of_vector(
 ) -> Iterator[Match]:
     """Rules for one vector's packets: the plain one, refined by `search` as far as the packets allow; another for its
     fragments."""
-    later = part["fragment"] & _LATER != 0
+    later = is_later(part)
     if vector.kind == "ip_fragment_flood":
-        yield _fragment_rule(target, part)
+        yield fragment_rule(target, part)
         return
     if vector.kind in SESSIONS:
         yield from _sessions(target, part, picture)
         return
     ported = part[~later]
     if len(ported) >= max(1, SMALLEST * len(part)):
-        for base in _bases(target, vector, ported):
+        for base in bases(target, vector, ported):
             if search is None:
                 yield base
             else:
                 yield from _narrower(search(base, ported[selected(base, ported)]), ported, picture)
     if later.any() and later.mean() >= SMALLEST:
-        yield _fragment_rule(target, part[later])
+        yield fragment_rule(target, part[later])
 
 
 def _narrower(best: Best, part: ANY, picture: Picture) -> Iterator[Match]:
@@ -288,37 +208,3 @@ def _union(one: Match, other: Match) -> Match | None:
         return None
     joined = Numeric(values[0].groups + values[1].groups).normal(maximum)
     return replace(one, **{name: joined}) if operators(joined, maximum) <= MOST_VALUES else None  # type: ignore[arg-type]
-
-
-def _fragment_rule(target: Network, part: ANY) -> Match:
-    """Later fragments, and first ones where the attack has them."""
-    wanted = _LATER | _FIRST if (part["fragment"] & _FIRST != 0).mean() >= SMALLEST else _LATER
-    fragment = Bitmask.any_of(*(FlagTest(bit, exact=True) for bit in (_LATER, _FIRST) if wanted & bit))
-    protocol = few(part["protocol"], 1)
-    if protocol and target.version == 4:
-        return Match(destination=target, protocol=Numeric.only(*protocol), fragment=fragment)
-    # Routers find no upper-layer protocol in a later IPv6 fragment.
-    return Match(destination=target, fragment=fragment)
-
-
-def _bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
-    if vector.kind == "udp_amp" and vector.service is not None:
-        port = _REFLECTOR_PORTS[vector.service]
-        yield Match(destination=target, protocol=Numeric.only(UDP), source_port=Numeric.only(port))
-    elif vector.kind in _TCP_FLAGS:
-        yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
-        if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
-            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
-    elif vector.kind == "tcp_flood" and (part["marks"] & HAS_FLAGS != 0).all():
-        for flags in common(part["tcp_flags"] & _ALL_FLAGS):
-            absent = (_ALL_FLAGS & ~flags,) if flags != _ALL_FLAGS else ()
-            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_flags(flags, *absent))
-    elif vector.kind in ("icmp_flood", "icmpv6_flood"):
-        protocol = ICMP if vector.kind == "icmp_flood" else ICMPV6
-        types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
-        if types:
-            yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=Numeric.only(*types))
-    else:
-        protocols = few(part["protocol"], MOST_VALUES)
-        if protocols:
-            yield Match(destination=target, protocol=Numeric.only(*protocols))

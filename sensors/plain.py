@@ -1,0 +1,78 @@
+"""The plain rules of each vector: what its name says, before anything is added to spare others. Pure."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.components import Bitmask, FlagTest, Numeric
+from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, TCP, TCP_FLAG_BITS, UDP, Match, Network
+from rules.traffic import AMPLIFICATION_SERVICES, Vector
+from sensors.features import MOST_VALUES, common, few
+from sensors.headers import HAS_FLAGS
+from sensors.scoring import SMALLEST
+from sensors.tables import ANY
+
+_FIN, _SYN, _RST, _PUSH, _ACK, _URG = (TCP_FLAG_BITS[name] for name in ("fin", "syn", "rst", "push", "ack", "urg"))
+_ALL_FLAGS = _FIN | _SYN | _RST | _PUSH | _ACK | _URG
+_LATER, _FIRST = FRAGMENT_BITS["is-fragment"], FRAGMENT_BITS["first-fragment"]
+
+
+def _flags(required: int, *absent: int) -> Bitmask:
+    tests = (FlagTest(required, exact=True),) if required else ()
+    return Bitmask.of(*tests, *(FlagTest(mask, negated=True) for mask in absent))
+
+
+_TCP_FLAGS = {
+    "syn_flood": _flags(_SYN, _ACK),
+    "synack_reflection": _flags(_SYN | _ACK),
+    "ack_flood": _flags(_ACK, _SYN | _RST | _FIN),
+    "rst_flood": _flags(_RST),
+    "fin_flood": _flags(_FIN, _SYN | _RST),
+    "tcp_null": _flags(0, _ALL_FLAGS),
+    "tcp_xmas": _flags(_FIN | _PUSH | _URG, _ACK),
+}
+_PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135, 136, 137))}
+"""Types that the network needs to work (RFC 1191, RFC 4890 §4.3): never in a rule of ours."""
+_REFLECTOR_PORTS = {service: port for port, service in AMPLIFICATION_SERVICES.items()}
+
+
+def is_later(part: ANY) -> NDArray[np.bool_]:
+    """Which packets are later fragments, which carry no ports."""
+    out: NDArray[np.bool_] = part["fragment"] & _LATER != 0
+    return out
+
+
+def fragment_rule(target: Network, part: ANY) -> Match:
+    """Later fragments, and first ones where the attack has them."""
+    wanted = _LATER | _FIRST if (part["fragment"] & _FIRST != 0).mean() >= SMALLEST else _LATER
+    fragment = Bitmask.any_of(*(FlagTest(bit, exact=True) for bit in (_LATER, _FIRST) if wanted & bit))
+    protocol = few(part["protocol"], 1)
+    if protocol and target.version == 4:
+        return Match(destination=target, protocol=Numeric.only(*protocol), fragment=fragment)
+    # Routers find no upper-layer protocol in a later IPv6 fragment.
+    return Match(destination=target, fragment=fragment)
+
+
+def bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
+    """What a vector's name says of its packets, ports and protocols as `part` has them; no later fragments."""
+    if vector.kind == "udp_amp" and vector.service is not None:
+        port = _REFLECTOR_PORTS[vector.service]
+        yield Match(destination=target, protocol=Numeric.only(UDP), source_port=Numeric.only(port))
+    elif vector.kind in _TCP_FLAGS:
+        yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
+        if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
+            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
+    elif vector.kind == "tcp_flood" and (part["marks"] & HAS_FLAGS != 0).all():
+        for flags in common(part["tcp_flags"] & _ALL_FLAGS):
+            absent = (_ALL_FLAGS & ~flags,) if flags != _ALL_FLAGS else ()
+            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_flags(flags, *absent))
+    elif vector.kind in ("icmp_flood", "icmpv6_flood"):
+        protocol = ICMP if vector.kind == "icmp_flood" else ICMPV6
+        types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
+        if types:
+            yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=Numeric.only(*types))
+    else:
+        protocols = few(part["protocol"], MOST_VALUES)
+        if protocols:
+            yield Match(destination=target, protocol=Numeric.only(*protocols))
