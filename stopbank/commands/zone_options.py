@@ -227,6 +227,26 @@ def _described(limits: Limits) -> str:
     return ", ".join(f"{metric.value} {rate:,}" for metric, rate in limits) or "none"
 
 
+_TYPED = {
+    "prefixes": "prefix",
+    "rule_lifetime_seconds": "rule-lifetime",
+    "blackhole_bits_per_second": "blackhole-above",
+}
+"""Fields of a zone whose option has another name."""
+
+
+def as_typed(error: Refused) -> Refused:
+    """The same with fields named as the options are: what a person reads is what he can correct."""
+    return Refused.all(Problem(_option(one.field), one.value, one.reason) for one in error.problems)
+
+
+def _option(field: str) -> str:
+    for name, option in (("limits.", "limit"), ("total_limits.", "total-limit")):
+        if field.startswith(name):
+            return f"{option} {field.removeprefix(name)}"
+    return _TYPED.get(field, field.replace("_", "-"))
+
+
 def unreadable(record: "UnreadableRecord") -> Problem:
     """A zone's row that can't be read, as a problem."""
     return Problem("zone", record.subject, f"can't be read: {record.problem}")

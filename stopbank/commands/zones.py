@@ -45,7 +45,7 @@ def add(
         with opened.store(found) as store:
             store.add_zone(zone, opened.actor(), opened.now(), shared=shared)
     except Refused as error:
-        refuse(error, as_json)
+        refuse(options.as_typed(error), as_json)
     local.wake(found.paths.state)
     show({"ok": True, "zone": options.document(zone)}, as_json, _line(zone))
 
@@ -82,7 +82,7 @@ def change(
                 shared=shared,
             )
     except Refused as error:
-        refuse(error, as_json)
+        refuse(options.as_typed(error), as_json)
     local.wake(found.paths.state)
     show({"ok": True, "zone": options.document(zone)}, as_json, _line(zone))
 

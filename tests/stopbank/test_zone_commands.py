@@ -156,3 +156,14 @@ def test_a_prefix_that_no_zone_may_have_any_more_can_be_removed(run: Run, tmp_pa
     assert "0.0.0.0/1" in run("zone", "show", "web").out
     assert run("zone", "change", "web", "--mode", "auto").code == 1
     assert run("zone", "change", "web", "--remove-prefix", "0.0.0.0/1", "--mode", "auto").code == 0
+
+
+def test_what_is_wrong_has_the_name_that_was_typed(run: Run) -> None:
+    wrong = {
+        "--prefix-factor": "nan", "--collateral-limit": "nan", "--automatic-rules": "-1", "--rule-lifetime": "2d",
+        "--blackhole-above": "0", "--limit": "packets=0", "--total-limit": "bits=0", "--owner": "a\tb",
+    }  # fmt: skip
+    given = [word for pair in wrong.items() for word in pair]
+    done = run("zone", "add", "web", "--prefix", "203.0.113.0/24", *given)
+    named = {line.split(":")[1].strip().split(" ")[0] for line in done.err.splitlines()}
+    assert done.code == 1 and named == {option.removeprefix("--") for option in wrong}
