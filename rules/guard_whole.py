@@ -13,7 +13,7 @@ from rules.findings import Finding, error, warning
 from rules.guard_active import Held
 from rules.guard_values import Limits, Request, Surroundings
 from rules.match import MAXIMUM, TCP, TCP_FLAG_BITS, UDP, Component, Family, Match, Network, OffsetPrefix
-from rules.region import Region, region
+from rules.region import Bits, Region, region
 from rules.rule import FlowSpec, Rule
 
 NEARLY_ALL = 0.9
@@ -63,7 +63,8 @@ def findings(request: Request, surroundings: Surroundings) -> Iterator[Finding]:
     # Most rules name one protocol and stand alone: then there is nothing to hold packets against.
     if not _may_hold(matches, TCP) or (is_host and not _may_hold(matches, UDP)):
         return
-    regions = list(map(region, matches))
+    prepared = surroundings.active.prepared
+    regions = [region(rule.match), *(prepared(held, held.rule.match).region for held in others)]  # type: ignore[union-attr]
     places = dict.fromkeys([target, *(one for held in others if (one := _inside(held.rule, target)))])
     for place in list(places)[:_LOOKED_AT]:
         tcp, udp = (_is_stopped(place, regions, protocol) for protocol in (TCP, UDP))
@@ -138,6 +139,8 @@ def _is_stopped(place: Network, regions: list[Region], protocol: int) -> bool:
     """Whether nearly all ordinary packets of the protocol to that place are in one of the regions."""
     family = Family.IPV4 if place.version == 4 else Family.IPV6
     destination = (int(place.netmask), int(place.network_address))
+    # Hundreds of rules for single hosts may stand inside a network, and few of them say anything about one place.
+    regions = [one for one in regions if _reaches(one, destination)]
     packets = _ordinary(family, protocol)
     may_pass = len(packets) - NEARLY_ALL * len(packets)
     passed = 0
@@ -150,6 +153,11 @@ def _is_stopped(place: Network, regions: list[Region], protocol: int) -> bool:
         if passed > may_pass:
             return False
     return True
+
+
+def _reaches(one: Region, place: Bits) -> bool:
+    mask, value = one.destination
+    return mask & place[0] == mask and place[1] & mask == value
 
 
 @cache
