@@ -19,8 +19,9 @@ from rules.traffic import Detection, Rate, Signature
 from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
+from sensors.floors import FACTOR, carpet, least
 from sensors.headers import COLUMNS, Column, Kind, Total
-from sensors.judge import FACTOR, carpet, is_prefix, least
+from sensors.judge import is_prefix
 from sensors.pcapfile import CaptureFile, open_capture
 from sensors.settings import Detecting, Memory
 from sensors.tables import NEXT_TIME

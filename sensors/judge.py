@@ -14,9 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
-from rules.zone import DEFAULT_LIMITS, Metric
 from sensors import ordinary
 from sensors.answers import are_errors, solicited
+from sensors.floors import (
+    CROWD,
+    DIFFUSE_SOURCES,
+    FACTOR,
+    FLOORS,
+    FRESH,
+    HALF_OPEN,
+    OF_CROWD,
+    ORDINARY,
+    PACKETS,
+    SESSIONS,
+    TUNNELS,
+    Floor,
+    carpet,
+)
 from sensors.headers import Kind
 from sensors.origins import folded, varied
 from sensors.sessions import session_vector
@@ -24,86 +38,8 @@ from sensors.tables import ANY, key
 
 BOOLS = NDArray[np.bool_]
 
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """From which rate on unsolicited packets of a kind are an attack, packets per second."""
-
-    diffuse: float
-    """Sent by many: at least `DIFFUSE_SOURCES`, none of them sending more than half."""
-    concentrated: float
-
-
-DIFFUSE_SOURCES = 20
-FLOORS: dict[Kind, Floor] = {
-    # Scanners reach 1,000 SYNs a second from one address; nobody gets 1,000 from many that never complete one.
-    Kind.SYN: Floor(1_000, 5_000),
-    # A reflection has many reflectors; one host's SYN-ACKs are its answers to a scan or a flood.
-    Kind.SYN_ACK: Floor(1_000, 50_000),
-    # Of flows that have neither a beginning nor a length; transfers have one of them.
-    Kind.ACK: Floor(5_000, 10_000),
-    Kind.RST: Floor(2_000, 10_000),
-    Kind.FIN: Floor(2_000, 10_000),
-    Kind.TCP_NULL: Floor(1_000, 5_000),
-    Kind.TCP_XMAS: Floor(1_000, 5_000),
-    Kind.TCP_OTHER: Floor(1_000, 5_000),
-    # One-way streams (video, iperf) of one sender are no rarity.
-    Kind.UDP: Floor(5_000, 10_000),
-    # Nobody asks hundreds of servers a thousand times a second, and doesn't show it.
-    Kind.AMPLIFICATION: Floor(1_000, 10_000),
-    Kind.ICMP: Floor(1_000, 3_000),
-    Kind.ICMPV6: Floor(1_000, 3_000),
-    # A host that gets fragments gets them from few: NFS, tunnels, video.
-    Kind.FRAGMENT: Floor(300, 5_000),
-    # Tunnels carry a link's worth between two addresses.
-    Kind.GRE: Floor(5_000, 50_000),
-    Kind.ESP: Floor(5_000, 50_000),
-    Kind.OTHER: Floor(5_000, 50_000),
-}
-ORDINARY = Floor(50_000, 50_000)
-"""For what looks like ordinary use, seen in one direction: streams, calls, games, tunnels, questions to a name server,
-answers to a resolver. Only a rate that few hosts ever get makes it an attack."""
-CROWD, OF_CROWD = 300, 20_000
-"""Streams of more sources than that, and their floor: bots that keep their ports look like callers, and are more."""
-FRESH = Floor(1_000, 50_000)
-"""For tunnel packets of sources that send but a few each: tunnels have ends that stay."""
-HALF_OPEN = Floor(300, 5_000)
-"""For SYNs of which hardly any is followed by anything else: below this, servers that are down get such."""
-
-
-_DEFAULTS = dict(DEFAULT_LIMITS)
-_CARPETS = {
-    Kind.SYN: Metric.SYN_PACKETS,
-    Kind.UDP: Metric.UDP_PACKETS,
-    Kind.AMPLIFICATION: Metric.AMPLIFICATION_PACKETS,
-    Kind.ICMP: Metric.ICMP_PACKETS,
-    Kind.ICMPV6: Metric.ICMP_PACKETS,
-    Kind.FRAGMENT: Metric.FRAGMENT_PACKETS,
-}
-FACTOR = 4.0
-"""How many times that a whole /24 or /48 may get, as zones have it by themselves."""
 _HOSTS = 4.0
 """As evenly as among so many must a carpet lie."""
-
-
-def is_prefix(target: Network) -> bool:
-    """Whether a target is more than one host."""
-    return target.prefixlen < target.max_prefixlen
-
-
-def carpet(kind: Kind) -> float:
-    """The rate at which packets of a kind on many hosts of a prefix may be an attack, per second, before `FACTOR`."""
-    return float(_DEFAULTS[_CARPETS.get(kind, Metric.PACKETS)])
-
-
-def least(kind: Kind) -> float:
-    """The lowest rate at which packets of a kind may be an attack, per second."""
-    lower = {Kind.SYN: HALF_OPEN, **dict.fromkeys(_TUNNELS, FRESH)}
-    return min(FLOORS[kind].diffuse, lower.get(kind, FLOORS[kind]).diffuse)
-
-
-SESSIONS, PACKETS = float(_DEFAULTS[Metric.SYN_PACKETS]), float(_DEFAULTS[Metric.PACKETS])
-"""New connections and packets a second, from which on visitors may be too many: what zones have by themselves."""
 _MULTICAST: dict[int, Network] = {4: ip_network("224.0.0.0/4"), 6: ip_network("ff00::/8")}
 """What is sent to groups, at any rate, somebody asked for."""
 _SESSION_KINDS = (Kind.SYN, Kind.ACK, Kind.FIN)
@@ -116,7 +52,11 @@ SHORTEST = Floor(0.02, 0.1)
 """Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
 _TCP_CONVERSATION = (Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN)
-_TUNNELS = (Kind.GRE, Kind.ESP, Kind.OTHER)
+
+
+def is_prefix(target: Network) -> bool:
+    """Whether a target is more than one host."""
+    return target.prefixlen < target.max_prefixlen
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +177,7 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     elif kind is Kind.FRAGMENT and guilty and not view.is_diffuse(member):
         parts = ordinary.are_trains(view.incoming[member], view.weights[member])
         guilty = not parts or view.above(member, ORDINARY)
-    elif kind in _TUNNELS:
+    elif kind in TUNNELS:
         streams = view.streams(member)
         guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
     return member if guilty else np.zeros(len(member), bool)
