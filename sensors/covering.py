@@ -34,10 +34,8 @@ from sensors.tables import (
     ZONES_AT,
     Tables,
 )
-from sensors.window import SHORT, Readings
+from sensors.window import DIVIDED_AT, SHORT, Readings
 
-DIVIDED_AT = 0.6
-"""The share of the least limit of a part at which a prefix is divided, so that its parts are known in time."""
 DIVIDED_NS = 10_000_000_000
 """How long a prefix stays divided after it was last that busy."""
 EXPLAINS = 0.95

@@ -29,8 +29,10 @@ LARGEST_BITS = 12_000
 """Of a packet: so few packets may a window hold that holds so many bits."""
 COOL_WINDOWS = 1.5
 """How many long windows a target must stay cool to be watched no more."""
-_DIVISIBLE = np.isin(LENGTHS, (24, 48, 52, 56, 60, 0))
-"""Which lines have parts; zones are never far from their limits."""
+DIVIDED_AT = 0.6
+"""The share of the least limit of a part at which a prefix is divided, so that its parts are known in time."""
+_COOL = np.where(np.isin(LENGTHS, (24, 48, 52, 56, 60, 0)), DIVIDED_AT, 1.0) * 0.999
+"""For each line the share of the least limits below which nothing needs to be read: what has parts is read sooner."""
 
 
 BITS = NDArray[np.uint8]
@@ -197,10 +199,10 @@ class Windows:
     ) -> NDArray[np.int64]:
         """Those among them that can be above no limit, seen class by class: nearly all in a busy network. What can be
         divided is looked at below its limits too."""
-        slots = slots[~_DIVISIBLE[self._tables.rows[self.watch.rows[slots], LINE]]]
+        share = _COOL[self._tables.rows[self.watch.rows[slots], LINE]][:, None]
         near, now = np.zeros(len(slots), bool), counts[slots]
         for (_, snapshot), seconds in zip(back, elapsed, strict=True):
-            near |= (now - snapshot[slots] >= self._least * (0.999 * seconds)).any(axis=1)
+            near |= (now - snapshot[slots] >= self._least * share * seconds).any(axis=1)
         return slots[~near]
 
     def _read(
