@@ -23,6 +23,7 @@ class Inheritance:
         self._clock = clock
         self._left: dict[RuleId, Remembered] = {}
         self._unjudged: dict[RuleId, None] = {}
+        self._postponed: dict[RuleId, None] = {}
 
     def __len__(self) -> int:
         return len(self._left)
@@ -38,7 +39,12 @@ class Inheritance:
     @property
     def is_judged(self) -> bool:
         """Whether the guard has heard of every one."""
-        return not self._unjudged
+        return not (self._unjudged or self._postponed)
+
+    @property
+    def has_next(self) -> bool:
+        """Whether `judged` has anything to do."""
+        return bool(self._unjudged)
 
     def load(self, remembered: Iterable[Remembered]) -> None:
         """Take these over."""
@@ -52,11 +58,23 @@ class Inheritance:
     def take(self, id: RuleId) -> Remembered | None:
         """Out of here: somebody who knows better has decided."""
         self._unjudged.pop(id, None)
+        self._postponed.pop(id, None)
         return self._left.pop(id, None)
 
     def leave_unjudged(self) -> None:
         """Nothing is known of zones: the guard could only object."""
         self._unjudged.clear()
+        self._postponed.clear()
+
+    def postpone(self, ids: Set[RuleId]) -> None:
+        """These stand already, so nobody waits for them: until `resume` they leave the processor to others."""
+        self._postponed = {id: None for id in self._unjudged if id in ids}
+        self._unjudged = {id: None for id in self._unjudged if id not in ids}
+
+    def resume(self) -> None:
+        """What was postponed has its turn."""
+        self._unjudged |= self._postponed
+        self._postponed.clear()
 
     def judged(self, limit: int, surroundings: Surroundings) -> list[Wish]:
         """The next ones that the guard lets through, out of so many; they are here no more."""

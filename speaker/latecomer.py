@@ -5,6 +5,7 @@ Loses nothing: what is asked of it meanwhile waits in order.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from speaker.wishes import Remembered
 
 if TYPE_CHECKING:
     from speaker.memory import Memory
+
+RETRY_SECONDS = 1.0
 
 
 class LateMemory:
@@ -62,14 +65,20 @@ class LateMemory:
                 self._memory.ask(request)
 
     def _load(self) -> None:
-        try:
-            from speaker.memory import Memory
-        except ImportError as error:
-            # A damaged installation must not cost the withdrawals: journal, deadlines and kill switch go on.
-            log.exception("the database can't be used")
-            self._tell(Away(f"a library is missing: {error}"))
-            return
-        memory = Memory(self._clock, self._tell)
+        while not self._is_ending:
+            try:
+                from speaker.memory import Memory
+            except (ImportError, AttributeError) as error:
+                # A damaged installation must not cost the withdrawals: journal, deadlines and kill switch go on. And
+                # threads that import at once may find each other's modules half made; the next attempt finds them.
+                log.exception("the database can't be used")
+                self._tell(Away(f"its library can't be loaded: {error}"))
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._begin(Memory(self._clock, self._tell))
+                return
+
+    def _begin(self, memory: "Memory") -> None:
         memory.remember(*self._remembered)
         with self._changing:
             if self._is_ending:

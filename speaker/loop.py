@@ -68,6 +68,8 @@ BUSY_STATUS_SECONDS = 3.0
 """The same while ExaBGP is being told things: rows that are about to change again take time from what changes them."""
 PATIENCE_SECONDS = 10.0
 """How long End-of-RIB waits for the database's first word, of the restart time routers grant."""
+STANDING_SECONDS = 3.0
+"""How long what stands already leaves the processor to the database's first word: what is new and what has ended."""
 END_OF_RIB_RETRY_SECONDS = 5.0
 BATCH = 256
 """Events taken before commands are sent."""
@@ -223,7 +225,7 @@ class Loop:
     def _may_inherit(self) -> bool:
         """Whether a rule of the journal may be judged now, with a use for it."""
         is_ready = self._settings is not None and self._talk.is_synced
-        return is_ready and not self._desire.inherited.is_judged and self._ledger.waiting < AHEAD
+        return is_ready and self._desire.inherited.has_next and self._ledger.waiting < AHEAD
 
     def _inherit(self) -> None:
         """The next rules of the journal go out as the guard lets them, before the database was read."""
@@ -245,6 +247,8 @@ class Loop:
         if not self._is_informed and now - self._started > PATIENCE_SECONDS:
             self._is_informed = True
             collect_rarely()
+        if not self._database_problem or now - self._started > STANDING_SECONDS:
+            self._desire.inherited.resume()
         if not self._is_through and self._has_told_all():
             self._is_through = True
             self._memory.at_leisure()
@@ -332,7 +336,10 @@ class Loop:
             self._trail.alarm("routes that cannot be read back: clearing", why=listing.unreadable[0].why)
             self._talk.clear(peers, now)
             return
-        self._ledger.found(listed(listing), now)
+        found = listed(listing)
+        if now - self._started < STANDING_SECONDS and self._database_problem:
+            self._desire.inherited.postpone({rule for _, rule in found})
+        self._ledger.found(found, now)
         self._ledger.take_changes()
         self._are_statuses_due = True
         log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=self._desire.count)

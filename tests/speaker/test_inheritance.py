@@ -105,6 +105,17 @@ def test_what_stands_and_is_judged_well_is_not_told_again() -> None:
     assert heir.said() == []
 
 
+def test_what_stands_waits_behind_what_does_not_and_is_judged_in_the_end() -> None:
+    heir = Heir(remembered(1), remembered(2), standing=(1,))
+    heir.desire.inherited.postpone({flowspec(1).id})
+    heir.desire.inherit(1, SURROUNDINGS)
+    assert heir.said() == [f"announce {target(2)}"]
+    assert not heir.desire.inherited.has_next and not heir.desire.is_on_disk
+    heir.desire.inherited.resume()
+    heir.desire.inherit(1, SURROUNDINGS)
+    assert heir.desire.is_on_disk and heir.said() == []
+
+
 def test_what_the_database_has_ended_goes_at_once_judged_or_not() -> None:
     heir = Heir(remembered(1), remembered(2), standing=(1, 2))
     heir.desire.keep_only({flowspec(2).id})
