@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils as untyped_builders
+from numba.core import types
+from numba.extending import intrinsic
 
 _SOURCES = (
     "compiled.py",
@@ -39,8 +43,31 @@ if _config.CACHE_DIR and not _config.CACHE_DIR.endswith(_digest()):
     _config.CACHE_DIR = str(Path(_config.CACHE_DIR) / f"stopbank-{_digest()}")
 
 _njit: Any = numba.njit
+_builders: Any = untyped_builders
 # The kernel only works on arrays that its callers own: counting references to them doubles what a packet costs.
 kernel: Any = _njit(cache=True, nogil=True, _nrt=False)
 """For functions called once for many packets, or rarely for one."""
 inlined: Any = _njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 """For functions on every packet's path."""
+
+
+def _fetch_ahead(typing_context: Any, array: Any, place: Any) -> Any:
+    """Asks the processor for the cache line of an array's element, given by a tuple of places within bounds: it comes
+    while other work is done, and nothing waits for it."""
+
+    def generated(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        of, at = signature.args
+        made = context.make_array(of)(context, builder, arguments[0])
+        places = _builders.unpack_tuple(builder, arguments[1], len(at))
+        pointer = _builders.get_item_pointer(context, builder, of, made, places, wraparound=False)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        called = _builders.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # For reading, to be kept in all caches, data.
+        builder.call(called, [builder.bitcast(pointer, byte), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, place), generated
+
+
+fetch_ahead: Any = intrinsic(_fetch_ahead)

@@ -8,7 +8,7 @@ who was silent longest to a new target; never one that is under attack.
 
 import numpy as np
 
-from sensors.compiled import inlined, kernel
+from sensors.compiled import fetch_ahead, inlined, kernel
 from sensors.headers import MAPPED, Total
 from sensors.tables import (
     BLOCK,
@@ -182,6 +182,27 @@ def host_row(index, rows, state, prefixes, high, low, now):
     if zone < 0:
         return np.int64(NO_ROW)
     return _new_row(index, rows, state, mixed, high, low, zone, 0, now)
+
+
+@inlined
+def expect_bucket(index, state, low):
+    """Soon the row of an IPv4 host will be looked for."""
+    fetch_ahead(index, (_bucket(index, _mixed(state, np.uint64(0), low, 0)),))
+
+
+@inlined
+def expect_row(index, rows, state, low):
+    """The same a little later, when its bucket has come: soon that row will be counted in."""
+    mixed = _mixed(state, np.uint64(0), low, 0)
+    base, tag = _bucket(index, mixed), _tag(mixed)
+    for slot in range(base, base + WAYS):
+        entry = index[slot]
+        if entry >> np.uint64(32) == tag and entry != 0:
+            row = _entry_row(entry)
+            fetch_ahead(rows, (row, 0))
+            fetch_ahead(rows, (row, 2 * WAYS))
+            fetch_ahead(rows, (row, KEY_HIGH))
+            break
 
 
 @kernel

@@ -10,14 +10,17 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.count import T_VLAN, moment, record, tally
-from sensors.framing import ETHERNET
-from sensors.headers import HEADER, WORDS
-from sensors.keyed import zone_of
+from sensors.framing import ETHERNET, be32
+from sensors.headers import HEADER, MAPPED, WORDS
+from sensors.keyed import expect_bucket, expect_row, zone_of
 from sensors.tables import ANY, KEY_HIGH, KEY_LOW, LINE, NEXT_TIME, ZONE, Tables
 
 LARGEST_RECORD = 262_144
 """libpcap's own limit; a larger record length means a damaged file."""
 NEVER = (1 << 63) - 1
+FAR, NEAR = 10, 5
+"""So many records before their turn the index, and then the row, of the host that they go to is asked for: with a
+hundred thousand hosts, waiting for memory costs more than all the rest."""
 MORE, REACHED, DAMAGED = 0, 1, 2
 """Why a walker stopped: it needs more bytes, it reached `until`, the records make no sense from here on."""
 
@@ -63,6 +66,24 @@ def _u32(buffer, at, swapped):
     return d << 24 | c << 16 | b << 8 | a
 
 
+@inlined
+def _expect(index, rows, state, buffer, start, end, link, is_near):
+    """Asks for what a plain IPv4 packet in an Ethernet frame will need; others wait for it at their turn."""
+    if link == ETHERNET and start + 34 <= end and buffer[start + 12] == 8 and buffer[start + 13] == 0:
+        low = np.uint64(MAPPED) | np.uint64(be32(buffer, start + 30))
+        if is_near:
+            expect_row(index, rows, state, low)
+        else:
+            expect_bucket(index, state, low)
+
+
+@inlined
+def _after(buffer, at, end, swapped):
+    """Where the record behind this one begins; `end` where there is none whole."""
+    length = _u32(buffer, at + 8, swapped)
+    return at + 16 + length if length <= LARGEST_RECORD and at + 16 + length + 16 <= end else end
+
+
 @kernel
 def pcap(index, rows, ring, normal, state, prefixes, reflectors,
          buffer, at, end, swapped, fraction, link, weight, until):  # fmt: skip
@@ -70,7 +91,16 @@ def pcap(index, rows, ring, normal, state, prefixes, reflectors,
 
     `swapped`: big-endian file; `fraction`: nanoseconds in one unit of the stamps' second word, 1000 or 1.
     """
+    far = near = at
+    leads, follows = 0, 0
     while at + 16 <= end:
+        while leads < FAR and far + 16 <= end:
+            _expect(index, rows, state, buffer, far + 16, end, link, False)
+            far, leads = _after(buffer, far, end, swapped), leads + 1
+        while follows < NEAR and near < far and near + 16 <= end:
+            _expect(index, rows, state, buffer, near + 16, end, link, True)
+            near, follows = _after(buffer, near, end, swapped), follows + 1
+        leads, follows = leads - 1, follows - 1
         length, wire = _u32(buffer, at + 8, swapped), _u32(buffer, at + 12, swapped)
         if length > LARGEST_RECORD:
             return at, DAMAGED
@@ -91,6 +121,19 @@ VIRTIO_NET_HEADER = 10
 _OUTGOING = 4  # PACKET_OUTGOING, linux/if_packet.h
 
 
+@inlined
+def _expect_frame(index, rows, state, buffer, at, stop, link, is_near):
+    start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
+    _expect(index, rows, state, buffer, start, stop, link, is_near)
+
+
+@inlined
+def _next_frame(buffer, at, stop):
+    """Where the frame behind this one begins; `stop` behind the last."""
+    step = _u32(buffer, at, False)
+    return min(at + step, stop) if step > 0 else stop
+
+
 @kernel
 def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
                buffer, block, size, link, weight, with_virtio, keep_outgoing):  # fmt: skip
@@ -100,9 +143,17 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
     frames = _u32(buffer, block + 12, False)
     at = block + _u32(buffer, block + 16, False)
     read = 0
+    far, near, leads, follows = at, at, 0, 0
     for _ in range(frames):
         if at + 68 > stop:
             break
+        while leads < FAR and far + 68 <= stop:
+            _expect_frame(index, rows, state, buffer, far, stop, link, False)
+            far, leads = _next_frame(buffer, far, stop), leads + 1
+        while follows < NEAR and near < far and near + 68 <= stop:
+            _expect_frame(index, rows, state, buffer, near, stop, link, True)
+            near, follows = _next_frame(buffer, near, stop), follows + 1
+        leads, follows = leads - 1, follows - 1
         seconds, nanoseconds = _u32(buffer, at + 4, False), _u32(buffer, at + 8, False)
         length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
         start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
