@@ -217,7 +217,9 @@ def _newest(
     if not len(sample):
         return sample, sample
     begin = int(sample["time"][0])
-    return sample, newest(tables, attack.target, begin, attack.last_ns, 2 * most, beside=reported)
+    beside = newest(tables, attack.target, begin, attack.last_ns, 2 * most, beside=reported)
+    # A connection that began before all that is looked at would seem half open.
+    return sample[sample["time"] >= beside["time"][0]], beside
 
 
 def observations(sample: ANY, where: Origins) -> dict[str, object]:
