@@ -7,7 +7,10 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("fast", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None)
+# The same examples each time: what gates a change must not depend on chance. The other profiles search.
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+# The wheel is tested for what packaging could break: what the checkout was searched for is not searched again.
+settings.register_profile("wheel", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("deep", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 

@@ -1,5 +1,7 @@
 """What stays the same is described ever more seldom, what changes at once, and all of it within its share."""
 
+from collections.abc import Callable
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,12 +20,16 @@ def look(syn: float = 1.0, caught: float = 0.99, packets: int = 2_048) -> Look:
     return Look(packets, shares, caught)
 
 
+def showing(now: Look) -> Callable[[], Look]:
+    return lambda: now
+
+
 def described(pace: Pace, looks: list[Look], crossed: list[frozenset[Metric]] | None = None) -> list[int]:
     """In which seconds, one look in each, an attack is described."""
     out = []
     for second, now in enumerate(looks):
         what = crossed[second] if crossed else CROSSED
-        if pace.is_due(1, what, 50.0, second * SECOND, lambda now=now: now):
+        if pace.is_due(1, what, 50.0, second * SECOND, showing(now)):
             pace.described(1, what, 16_384, second * SECOND, now)
             out.append(second)
     return out
@@ -55,7 +61,7 @@ def test_everything_together_keeps_to_its_share(attacks: int, packets: int) -> N
     for second in range(seconds):
         for row in range(attacks):
             changing = look(syn=second % 2)
-            if pace.can(second * SECOND) and pace.is_due(row, CROSSED, 50.0, second * SECOND, lambda now=changing: now):
+            if pace.can(second * SECOND) and pace.is_due(row, CROSSED, 50.0, second * SECOND, showing(changing)):
                 pace.described(row, CROSSED, packets, second * SECOND, changing)
                 done += max(LEAST, packets)
     assert done <= SAVED + PER_SECOND * seconds + max(LEAST, packets)
