@@ -121,8 +121,9 @@ def test_a_flood_is_kept_in_part_and_says_so() -> None:
     for _ in range(4_000):
         keep(ring, *[frame] * 20)
     assert 80_000 / 128 * 0.5 < ring.kept - before < 80_000 / 128 * 1.5
-    ring.pace(30.0)
-    assert ring.one_of <= 2
+    # The same in a hundred seconds are two thirds of what it holds, give or take what chance makes of it: 6 %.
+    ring.pace(100.0)
+    assert ring.one_of == 1
     assert max(one.one_of for one in ring.read(ip_network(B), (ring.oldest, ring.position), 0, 1, False)) == 128
 
 
