@@ -13,7 +13,7 @@ from sensors.count import T_VLAN, moment, record, tally
 from sensors.framing import ETHERNET, be32
 from sensors.headers import HEADER, MAPPED, WORDS
 from sensors.keyed import expect_bucket, expect_row, zone_of
-from sensors.tables import ANY, KEY_HIGH, KEY_LOW, LINE, NEXT_TIME, ZONE, Tables
+from sensors.tables import ANY, KEY_HIGH, KEY_LOW, LINE, NEXT_TIME, USED, ZONE, Tables
 
 LARGEST_RECORD = 262_144
 """libpcap's own limit; a larger record length means a damaged file."""
@@ -21,6 +21,8 @@ NEVER = (1 << 63) - 1
 FAR, NEAR = 10, 5
 """So many records before their turn the index, and then the row, of the host that they go to is asked for: with a
 hundred thousand hosts, waiting for memory costs more than all the rest."""
+CACHED_HOSTS = 4_096
+"""Some 1.5 MB of rows and index."""
 MORE, REACHED, DAMAGED = 0, 1, 2
 """Why a walker stopped: it needs more bytes, it reached `until`, the records make no sense from here on."""
 
@@ -67,6 +69,13 @@ def _u32(buffer, at, swapped):
 
 
 @inlined
+def _lead(state):
+    """How many records have been asked for at the start: none, or more than will ever come where the hosts are so few
+    that the processor's caches hold them, and asking would only cost."""
+    return 0 if state[USED] > CACHED_HOSTS else NEVER
+
+
+@inlined
 def _expect(index, rows, state, buffer, start, end, link, is_near):
     """Asks for what a plain IPv4 packet in an Ethernet frame will need; others wait for it at their turn."""
     if link == ETHERNET and start + 34 <= end and buffer[start + 12] == 8 and buffer[start + 13] == 0:
@@ -92,7 +101,7 @@ def pcap(index, rows, ring, normal, state, prefixes, reflectors,
     `swapped`: big-endian file; `fraction`: nanoseconds in one unit of the stamps' second word, 1000 or 1.
     """
     far = near = at
-    leads, follows = 0, 0
+    leads = follows = _lead(state)
     while at + 16 <= end:
         while leads < FAR and far + 16 <= end:
             _expect(index, rows, state, buffer, far + 16, end, link, False)
@@ -143,7 +152,8 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
     frames = _u32(buffer, block + 12, False)
     at = block + _u32(buffer, block + 16, False)
     read = 0
-    far, near, leads, follows = at, at, 0, 0
+    far = near = at
+    leads = follows = _lead(state)
     for _ in range(frames):
         if at + 68 > stop:
             break
