@@ -19,7 +19,7 @@ from rules.traffic import Detection, Rate, Signature
 from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
-from sensors.floors import FACTOR, carpet, least
+from sensors.floors import CARPETS, FACTOR, carpet, least
 from sensors.headers import COLUMNS, Column, Kind, Total
 from sensors.judge import is_prefix
 from sensors.pcapfile import CaptureFile, open_capture
@@ -46,12 +46,7 @@ _QUIET_SECONDS = 0.1
 """Fewer packets in a tick than a host at the lowest limit gets in so long need no look."""
 
 _METRICS: dict[Kind, Metric] = {
-    Kind.SYN: Metric.SYN_PACKETS,
-    Kind.UDP: Metric.UDP_PACKETS,
-    Kind.AMPLIFICATION: Metric.AMPLIFICATION_PACKETS,
-    Kind.ICMP: Metric.ICMP_PACKETS,
-    Kind.ICMPV6: Metric.ICMP_PACKETS,
-    Kind.FRAGMENT: Metric.FRAGMENT_PACKETS,
+    **CARPETS,
     Kind.GRE: Metric.OTHER_PACKETS,
     Kind.ESP: Metric.OTHER_PACKETS,
     Kind.OTHER: Metric.OTHER_PACKETS,

@@ -55,7 +55,7 @@ HALF_OPEN = Floor(300, 5_000)
 """For SYNs of which hardly any is followed by anything else: below this, servers that are down get such."""
 
 _DEFAULTS = dict(DEFAULT_LIMITS)
-_CARPETS = {
+CARPETS = {
     Kind.SYN: Metric.SYN_PACKETS,
     Kind.UDP: Metric.UDP_PACKETS,
     Kind.AMPLIFICATION: Metric.AMPLIFICATION_PACKETS,
@@ -63,6 +63,7 @@ _CARPETS = {
     Kind.ICMPV6: Metric.ICMP_PACKETS,
     Kind.FRAGMENT: Metric.FRAGMENT_PACKETS,
 }
+"""What zones have limits for under the packets' own kind."""
 SESSIONS, PACKETS = float(_DEFAULTS[Metric.SYN_PACKETS]), float(_DEFAULTS[Metric.PACKETS])
 """New connections and packets a second, from which on visitors may be too many: what zones have by themselves."""
 FACTOR = 4.0
@@ -71,7 +72,7 @@ FACTOR = 4.0
 
 def carpet(kind: Kind) -> float:
     """The rate at which packets of a kind on many hosts of a prefix may be an attack, per second, before `FACTOR`."""
-    return float(_DEFAULTS[_CARPETS.get(kind, Metric.PACKETS)])
+    return float(_DEFAULTS[CARPETS.get(kind, Metric.PACKETS)])
 
 
 def least(kind: Kind) -> float:
