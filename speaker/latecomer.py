@@ -68,9 +68,10 @@ class LateMemory:
         while not self._is_ending:
             try:
                 from speaker.memory import Memory
-            except (ImportError, AttributeError) as error:
-                # A damaged installation must not cost the withdrawals: journal, deadlines and kill switch go on. And
-                # threads that import at once may find each other's modules half made; the next attempt finds them.
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                # A damaged installation (half a file, one that can't be read) must not cost the withdrawals: journal,
+                # deadlines and kill switch go on, and somebody hears of it. And threads that import at once may find
+                # each other's modules half made; the next attempt finds them.
                 log.exception("the database can't be used")
                 self._tell(Away(f"its library can't be loaded: {error}"))
                 time.sleep(RETRY_SECONDS)
