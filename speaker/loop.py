@@ -285,8 +285,12 @@ class Loop:
                 self._session_changed(reply, now)
             case Negotiated():
                 self._sessions.negotiated(reply)
-            case Neighbours() if self._talk.is_synced:
-                self._roll.counted(reply, now)
+            case Neighbours():
+                self._roll.heard(reply, now)
+                if self._talk.is_synced:
+                    self._roll.counted(reply, now)
+                else:
+                    self._talk.take(reply, now)
             case NotificationReceived(peer, code, subcode):
                 self._notified(peer, code, subcode, now)
             case UpdateReceived(peer):

@@ -61,12 +61,31 @@ class Negotiated:
     families: frozenset[SessionFamily]
 
 
+class Waits(Enum):
+    """What a session that is not established waits for (RFC 4271 §8.2.2)."""
+
+    CONNECTION = "connection"
+    """Idle, Active: no TCP connection stands."""
+    OPEN = "open"
+    """Connect (as ExaBGP means it), OpenSent: TCP stands, and the neighbour has not spoken."""
+    KEEPALIVE = "keepalive"
+    """OpenConfirm: it has sent its OPEN, and has not agreed to ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unestablished:
+    """A session that is not up."""
+
+    peer: Address
+    waits_for: Waits
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The answer to `show neighbor json`, before its `done`: who is up, with which families."""
+    """The answer to `show neighbor json`, before its `done`: who is up, with which families, and who is not."""
 
     established: tuple[Negotiated, ...]
-    others: tuple[Address, ...]
+    others: tuple[Unestablished, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +163,7 @@ Reply = (
 )  # fmt: skip
 
 _DONE, _ERROR = Done(), Error()
+_WAITS = {"CONNECT": Waits.OPEN, "OPENSENT": Waits.OPEN, "OPENCONFIRM": Waits.KEEPALIVE}
 _RATE = re.compile(r"rate-limit:(\d{1,13})")
 _COMMUNITY = re.compile(r"(\d{1,5}):(\d{1,5})")
 
@@ -212,10 +232,11 @@ def _neighbours(given: Any) -> Neighbours:
     up, others = [], []
     for one in given:
         peer = ip_address(one["peer"]["address"])
-        if str(one["fsm"]).upper() == "ESTABLISHED":
+        state = str(one["fsm"]).upper()
+        if state == "ESTABLISHED":
             up.append(Negotiated(peer, _families(one["families"])))
         else:
-            others.append(peer)
+            others.append(Unestablished(peer, _WAITS.get(state, Waits.CONNECTION)))
     return Neighbours(tuple(up), tuple(others))
 
 

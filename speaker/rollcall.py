@@ -2,7 +2,8 @@
 holds.
 
 ExaBGP reads its file in its own time, says `done` to what is for a neighbour it lacks and for others, and starts a
-neighbour whose definition changed with nothing to tell.
+neighbour whose definition changed with nothing to tell. It is asked now and then even where nothing seems to have
+changed: no picture of ours is older than that, whatever was missed.
 """
 
 from collections.abc import Iterable
@@ -31,12 +32,13 @@ class RollCall:
         """Neighbours whose definition ExaBGP may not have read yet: its `up` tells."""
         self._is_stale = False
         """What ExaBGP holds may not be what the ledger believes."""
-        self._ask_at = self._eager_until = -1e9
+        self._ask_at = self._eager_until = self._heard_at = -1e9
 
     def expect(self, neighbours: Iterable[Neighbour], now: float) -> None:
         """The configuration names these."""
         before, after = self._expected, {one.peer_address: one for one in neighbours}
         self._expected = after
+        self._sessions.expect(after, now)
         self.look_again(now)
         if before is not None and before != after:
             self._changed |= {peer for peer, one in after.items() if before.get(peer) != one}
@@ -48,12 +50,15 @@ class RollCall:
         """ExaBGP was told to read its file."""
         self._ask_at, self._eager_until = now, now + EAGER_SECONDS
 
+    def heard(self, neighbours: Neighbours, now: float) -> None:
+        """ExaBGP tells where the sessions stand; must be told at once, in its turn among the events."""
+        self._heard_at = now
+        for peer in self._sessions.listed(neighbours, now):
+            self._suspects.up(peer, now)
+
     def counted(self, neighbours: Neighbours, now: float, with_routes: bool = False) -> None:
         """ExaBGP has these and no others; `with_routes`: what it holds was listed as well."""
-        self._sessions.listed(neighbours, now)
-        for one in neighbours.established:
-            self._suspects.up(one.peer, now)
-        there = frozenset((*(one.peer for one in neighbours.established), *neighbours.others))
+        there = frozenset(one.peer for one in neighbours.established) | {one.peer for one in neighbours.others}
         self._is_stale |= not with_routes and there != self._there
         self._there = there
         self._note_missing(now)
@@ -68,16 +73,20 @@ class RollCall:
             self._note_missing(now)
 
     def tick(self, now: float) -> None:
-        """Ask while ExaBGP has other neighbours than are configured; start anew from what it holds where it had."""
+        """Ask now and then, and more often while ExaBGP has other neighbours than are configured; start anew from what
+        it holds where it had."""
         if self._talk.is_synced and self._is_stale:
             self._is_stale = False
             self._talk.resync(now)
-        elif self._talk.has_room() and now >= self._ask_at and self._differs():
+        elif self._talk.has_room() and now >= self._ask_at and (self._differs() or self._is_long_ago(now)):
             self._ask_at = now + (EAGER_EVERY_SECONDS if now < self._eager_until else PATIENT_EVERY_SECONDS)
             self._talk.look(now)
 
     def _differs(self) -> bool:
         return self._expected is not None and self._there != frozenset(self._expected)
+
+    def _is_long_ago(self, now: float) -> bool:
+        return now - self._heard_at > PATIENT_EVERY_SECONDS
 
     def _note_missing(self, now: float) -> None:
         if self._expected is not None and self._there is not None:

@@ -4,14 +4,17 @@ With `manual-eor` nobody but us ends the initial update: End-of-RIB goes out for
 that neighbour has been told everything (RFC 4724 §4.1), or routers drop what they kept for us.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rules.neighbour import Address, SessionFamily
-from speaker.replies import Negotiated, Neighbours, PeerState, Session
+from speaker.replies import Negotiated, Neighbours, PeerState, Session, Waits
 
 DEBOUNCE_SECONDS = 2.0
 """A state is reported once it has stood so long: a failing peer gives a pair of events every retry."""
+
+ATTEMPT_SECONDS = 125.0
+"""ExaBGP waits a minute for an OPEN, and at most a minute more before it connects again."""
 
 
 @dataclass(slots=True)
@@ -21,9 +24,13 @@ class PeerSession:
     peer: Address
     is_up: bool = False
     since: float = 0.0
-    """When it last changed."""
+    """When it last changed, or was first expected."""
     reason: str = ""
     """Why it is down."""
+    waits_for: Waits | None = None
+    """How far it gets; None while it is up, or nobody knows."""
+    connected_at: float = -1e9
+    """When a TCP connection was last made."""
     families: frozenset[SessionFamily] = frozenset()
     ended: set[SessionFamily] = field(default_factory=set)
     """Families whose End-of-RIB was sent since it came up."""
@@ -51,7 +58,10 @@ class Sessions:
         session = self.of(event.peer)
         is_up = event.state is Session.UP
         if event.state is Session.CONNECTED:
+            session.connected_at, session.waits_for = now, Waits.OPEN
             return False
+        if is_up:
+            session.waits_for = None
         if is_up or session.is_up:
             session.since = now
             session.ended.clear()
@@ -64,18 +74,32 @@ class Sessions:
         """What both ends speak; comes before `up`."""
         self.of(event.peer).families = event.families
 
-    def listed(self, event: Neighbours, now: float) -> None:
-        """Where all sessions stand: a new process gets no replay of events."""
+    def expect(self, peers: Iterable[Address], now: float) -> None:
+        """These should come up, from now on where they were not known."""
+        for peer in peers:
+            session = self.of(peer)
+            session.since = session.since or now
+
+    def listed(self, event: Neighbours, now: float) -> tuple[Address, ...]:
+        """Where all sessions stand: a new process gets no replay of events. Must be told in its turn among the events:
+        an `up` that follows it is newer. Gives those that were not known to be up."""
+        found = []
         for one in event.established:
             session = self.of(one.peer)
             session.families = one.families
             if not session.is_up:
                 session.is_up, session.since, session.reason = True, now, ""
+                session.waits_for = None
                 session.ended.clear()
-        for peer in event.others:
-            session = self.of(peer)
+                found.append(one.peer)
+        for other in event.others:
+            session = self.of(other.peer)
             if session.is_up:
                 session.is_up, session.since = False, now
+            # Between two attempts ExaBGP is idle also where the neighbour took each of them.
+            if other.waits_for is not Waits.CONNECTION or now - session.connected_at > ATTEMPT_SECONDS:
+                session.waits_for = other.waits_for
+        return tuple(found)
 
     def keep_only(self, peers: frozenset[Address]) -> None:
         """Neighbours that exist no more leave nothing behind."""

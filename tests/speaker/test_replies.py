@@ -18,10 +18,12 @@ from speaker.replies import (
     RefreshRequest,
     Session,
     Shutdown,
+    Unestablished,
     Unknown,
     UpdateReceived,
     UpdateSent,
     Version,
+    Waits,
 )
 
 PEER = ip_address("192.0.2.1")
@@ -86,8 +88,15 @@ def test_arbitrary_json_gives_a_value(value: object) -> None:
             json.dumps([
                 {"peer": {"address": "192.0.2.1"}, "fsm": "ESTABLISHED", "families": ["ipv4 unicast"]},
                 {"peer": {"address": "192.0.2.2"}, "fsm": "IDLE", "families": []},
+                {"peer": {"address": "192.0.2.3"}, "fsm": "OPENSENT", "families": []},
             ]).encode(),
-            Neighbours((Negotiated(PEER, frozenset({SessionFamily.IPV4_UNICAST})),), (ip_address("192.0.2.2"),)),
+            Neighbours(
+                (Negotiated(PEER, frozenset({SessionFamily.IPV4_UNICAST})),),
+                (
+                    Unestablished(ip_address("192.0.2.2"), Waits.CONNECTION),
+                    Unestablished(ip_address("192.0.2.3"), Waits.OPEN),
+                ),
+            ),
         ),
     ],
 )  # fmt: skip
