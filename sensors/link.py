@@ -10,8 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 
 import structlog
 from websockets.asyncio.client import ClientConnection
@@ -23,6 +22,8 @@ from rules.traffic import Detection
 from rules.zone import Zone
 from sensors import files, zone_cache
 from sensors.enroll import Identity
+from sensors.link_clock import clock_skew
+from sensors.link_repeated import Repeated
 from sensors.link_session import Session, dial
 from sensors.link_settings import LinkSettings
 from sensors.outgoing import Outgoing
@@ -50,7 +51,7 @@ class LinkStatus:
     trouble: str
     """Why the last try failed, or why the intake put something off; empty when all is well."""
     clock_skew_seconds: float | None = None
-    """How far this machine's clock was ahead of the intake's when the link came up; half a second is noise."""
+    """How far at least this machine's clock was ahead of the intake's when the link came up (`clock_skew`)."""
 
 
 class Link:
@@ -72,7 +73,7 @@ class Link:
         self._collecting = 0
         """Between queue and spool: counted twice for a moment, never missed."""
         self._guard = threading.Lock()
-        self._trouble = ""
+        self._trouble, self._repeated = "", Repeated()
         self._skew: float | None = None
         self._connected = False
         self._loop = asyncio.new_event_loop()
@@ -174,7 +175,8 @@ class Link:
                 await self._link()
             except* _GONE as group:
                 self._show_trouble(_why(group))
-                log.warning("link_down", why=self._trouble)
+                if self._repeated.is_news(self._trouble, self._loop.time()):
+                    log.warning("link_down", why=self._trouble)
             self._connected = False
             self._outgoing.put_back_all()
             pause = shortest if self._counts["connects"] > connects else min(longest, pause * 2)
@@ -184,12 +186,14 @@ class Link:
         identity = Identity.load(self._settings.directory)
         if identity is None:
             raise Refused("sensor", str(self._settings.directory), "is not enrolled; run `stopbank sensor enroll`")
+        asked = datetime.now(UTC)
         async with dial(identity, self._settings) as websocket:
             self._counts["connects"] += 1
             self._connected = True
             self._show_trouble("")
+            self._repeated.is_over()
             log.info("linked", intake=f"{identity.host}:{identity.port}")
-            self._compare_clocks(websocket)
+            self._compare_clocks(websocket, asked)
             session = Session(
                 websocket,
                 identity,
@@ -203,10 +207,10 @@ class Link:
             )
             await session.run()
 
-    def _compare_clocks(self, websocket: ClientConnection) -> None:
+    def _compare_clocks(self, websocket: ClientConnection, asked: datetime) -> None:
         """Detections keep the time of this machine, whatever comes out: one that was late must not look new."""
         told = websocket.response.headers.get("Date") if websocket.response else None
-        self._skew = clock_skew(told or "", datetime.now(UTC))
+        self._skew = clock_skew(told or "", asked, datetime.now(UTC))
         if self._skew is not None and abs(self._skew) >= CLOCK_TOLERANCE_SECONDS:
             log.error("clock_skew", ahead_seconds=self._skew, advice="set this machine's clock: run chrony here")
 
@@ -216,18 +220,6 @@ class Link:
 
     def _show_trouble(self, trouble: str) -> None:
         self._trouble = trouble
-
-
-def clock_skew(date: str, now: datetime) -> float | None:
-    """How far `now` is ahead of an HTTP date (RFC 9110 §5.6.7), whose second may be anywhere between begun and over;
-    None where it is none."""
-    try:
-        theirs = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    if theirs.tzinfo is None:
-        return None
-    return round((now - theirs - timedelta(seconds=0.5)).total_seconds(), 1)
 
 
 def _why(group: BaseException) -> str:

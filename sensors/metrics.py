@@ -53,7 +53,7 @@ _HELP = {
     "sampling_one_of": "Of how many packets one is seen",
     "link_up": "Whether the intake answers",
     "link_waiting": "Messages that the speaker doesn't have yet",
-    "link_clock_skew_seconds": "How far this machine's clock is ahead of the intake's, to half a second",
+    "link_clock_skew_seconds": "How far at least this machine's clock is ahead of the intake's",
     "link_sent_total": "Messages sent",
     "link_acknowledged_total": "Messages that the speaker has",
     "link_refused_total": "Messages that the intake will never take",

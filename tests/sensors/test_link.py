@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from rules.messages_values import Statistics
 from rules.traffic import Detection, State
 from rules.zone import Zone
 from sensors.enroll import Identity
-from sensors.link import Link, clock_skew
+from sensors.link import Link
+from sensors.link_clock import clock_skew
+from sensors.link_repeated import Repeated
 from sensors.link_settings import LinkSettings
 
 
@@ -352,23 +355,64 @@ def test_a_full_spool_gives_up_its_oldest_and_counts(tmp_path: Path) -> None:
         assert link.status.waiting > 0
 
 
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-86_400, 86_400))
-def test_the_clocks_differ_by_what_the_intakes_date_says_to_half_a_second(theirs: datetime, ahead: int) -> None:
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
+    st.floats(-86_400, 86_400),
+    st.floats(0, 5),
+    st.floats(0, 5),
+)
+def test_the_clocks_differ_at_least_by_what_the_intakes_date_proves(
+    theirs: datetime, ahead: float, there: float, back: float
+) -> None:
     theirs = theirs.replace(tzinfo=UTC)
-    found = clock_skew(format_datetime(theirs.replace(microsecond=0), usegmt=True), theirs + timedelta(seconds=ahead))
-    assert found is not None and abs(found - ahead) <= 0.6
+    ours = theirs + timedelta(seconds=ahead)
+    date = format_datetime(theirs.replace(microsecond=0), usegmt=True)
+    found = clock_skew(date, ours - timedelta(seconds=there), ours + timedelta(seconds=back))
+    assert found is not None and found * ahead >= 0, "never to the wrong side"
+    assert abs(found) <= abs(ahead) + 0.06, "never more than it is"
+    assert abs(found) >= abs(ahead) - 1.06 - (there if ahead > 0 else back), "a second and the way there may hide"
 
 
 @given(st.text())
 def test_what_is_no_date_says_nothing_of_the_clock(text: str) -> None:
-    found = clock_skew(text, datetime(2026, 1, 1, tzinfo=UTC))
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    found = clock_skew(text, now, now)
     assert found is None or isinstance(found, float)
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=60), st.floats(1, 30))
+def test_a_trouble_that_stays_is_told_in_growing_pauses_and_a_new_one_at_once(what: list[str], pause: float) -> None:
+    repeated, told = Repeated(), dict[str, list[float]]()
+    for number, one in enumerate(what):
+        now = number * pause
+        if repeated.is_news(one, now):
+            told.setdefault(one, []).append(now)
+    assert set(told) == set(what)
+    for one, times in told.items():
+        assert times[0] == what.index(one) * pause
+        for number, (before, after) in enumerate(pairwise(times)):
+            assert after - before >= min(60 * 2**number, 600)
+
+
+def test_a_trouble_that_stays_for_a_day_is_told_every_ten_minutes() -> None:
+    repeated = Repeated()
+    times = [now for now in range(0, 86_400, 7) if repeated.is_news("refused", now)]
+    assert 600 <= times[-1] - times[-2] <= 607 and len(times) < 150
+    repeated.is_over()
+    assert repeated.is_news("refused", 86_400), "once all was well it is new"
+
+
+def test_many_different_troubles_take_no_memory() -> None:
+    repeated = Repeated()
+    for number in range(10_000):
+        assert repeated.is_news(str(number), 0.0)
+    assert len(vars(repeated)["_told"]) <= 16
 
 
 def test_a_linked_sensor_knows_how_its_clock_differs(state: Path) -> None:
     with linked(state) as link:
         wait_until(lambda: link.status.clock_skew_seconds is not None)
-        assert abs(link.status.clock_skew_seconds or 0) <= 1.5
+        assert link.status.clock_skew_seconds == 0.0
 
 
 CHILD = """
