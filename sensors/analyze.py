@@ -6,27 +6,27 @@ Nothing is sent anywhere and nothing is announced. A file that can't be read is 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
 
-from rules.action import Discard, RateLimit
 from rules.match import Network
-from rules.rule import FlowSpec
-from rules.traffic import Detection, Rate, Signature
+from rules.traffic import Detection
 from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
+from sensors.findings import Incident, Report
 from sensors.floors import CARPETS, FACTOR, carpet, least
 from sensors.headers import COLUMNS, Column, Kind, Total
-from sensors.judge import is_prefix
+from sensors.lingering import Lingering
 from sensors.pcapfile import CaptureFile, open_capture
 from sensors.settings import Detecting, Memory
 from sensors.tables import NEXT_TIME
 from sensors.walk import NEVER
 from sensors.window import Measures
+
+__all__ = ["Report", "run"]
 
 DETECTING = Detecting(
     tick_seconds=0.02,
@@ -53,55 +53,6 @@ _METRICS: dict[Kind, Metric] = {
 }
 
 
-@dataclass(slots=True)
-class Incident:
-    """Everything the capture shows about one target."""
-
-    attack: Attack
-    packets: int = 0
-    peak: Rate = field(default_factory=lambda: Rate(0.0, 0.0))
-    last_ns: int = 0
-
-    def add(self, attack: Attack) -> None:
-        """Takes an attack on the same target that ended; the heaviest one describes the incident."""
-        if attack.packets > self.packets or attack is self.attack:
-            attack.first_ns = min(attack.first_ns, self.attack.first_ns)
-            self.attack = attack
-        self.packets += attack.packets
-        self.last_ns = max(self.last_ns, attack.last_ns)
-        self.peak = Rate(
-            max(self.peak.packets_per_second, attack.peak.packets_per_second),
-            max(self.peak.bits_per_second, attack.peak.bits_per_second),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What an analysis found."""
-
-    capture: str
-    packets: int
-    duration_seconds: float
-    incidents: tuple[Incident, ...]
-    """Heaviest first."""
-    counters: dict[str, int]
-    seconds: float
-    """How long the analysis took."""
-    uncounted: dict[str, int] = field(default_factory=dict)
-    """Records that did not count, or not as they stand, by reason."""
-
-    def to_json(self) -> dict[str, object]:
-        """The documented form of `stopbank analyze --json`."""
-        return {
-            "capture": self.capture,
-            "packets": self.packets,
-            "duration_s": round(self.duration_seconds, 6),
-            "incidents": [_incident(incident) for incident in self.incidents],
-            "counters": self.counters,
-            "notes": [f"{count:,} {reason}" for reason, count in self.uncounted.items()],
-        }
-
-
 Progress = Callable[[int, int], None]
 """Is told how many of a file's bytes are read, and how many there are."""
 
@@ -126,8 +77,9 @@ def run(
             if detection.state.value == "over":
                 found.setdefault(attack.target, Incident(attack)).add(attack)
 
+        whole = (Zone("capture", tuple(zones) or EVERYWHERE),)
         engine = Engine(
-            (Zone("capture", tuple(zones) or EVERYWHERE),),
+            whole,
             note,
             sensor="analyze",
             detecting=DETECTING,
@@ -136,9 +88,10 @@ def run(
             judging=True,
             floor=pps,
         )
-        first = _drive(engine, source, progress)
+        lingering = Lingering(engine.tables, whole)
+        first = _drive(engine, source, lingering, progress)
         passed = source.uncounted()
-        incidents = sorted(found.values(), key=lambda incident: -incident.packets)
+        incidents = sorted([*found.values(), *lingering.incidents], key=lambda incident: -incident.packets)
         totals = dict(zip((total.name.lower() for total in Total), engine.tables.totals.tolist(), strict=True))
         return Report(
             capture=str(path),
@@ -195,7 +148,7 @@ def _measures(pps: float | None) -> Measures:
     return Measures((*names, Metric.PACKETS.value), sums, limits, factors, wide=wide)
 
 
-def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None) -> int:
+def _drive(engine: Engine, source: CaptureFile, lingering: Lingering, progress: Progress | None = None) -> int:
     """Feeds the whole capture, ticking at capture time; returns the time of its first packet."""
     tables, tick = engine.tables, int(DETECTING.tick_seconds * 1e9)
     if source.feed(tables, -(1 << 62)).ended:
@@ -208,6 +161,7 @@ def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None
     size = source.stream.size() if progress else None
     while not (fed := source.feed(tables, min(now + tick, NEVER))).ended:
         now += tick
+        lingering.feed(tables, now)
         if progress and size:
             progress(source.stream.position(), size)
         packets = int(tables.totals[Total.PACKETS])
@@ -222,38 +176,5 @@ def _drive(engine: Engine, source: CaptureFile, progress: Progress | None = None
             engine.start(now)
     end = max(looked, tables.clock_ns)
     engine.finish(end, moment(end))
+    lingering.finish(tables, end)
     return first
-
-
-def _incident(incident: Incident) -> dict[str, object]:
-    attack = incident.attack
-    return {
-        "target": str(attack.target if is_prefix(attack.target) else attack.target.network_address),
-        "vector": str(attack.picture.vectors[0].vector),
-        "vectors": [
-            {"id": str(share.vector), "share_packets": round(share.packets, 4), "share_bytes": round(share.bytes, 4)}
-            for share in attack.picture.vectors
-        ],
-        "packets": incident.packets,
-        "peak_pps": round(incident.peak.packets_per_second, 1),
-        "peak_bps": round(incident.peak.bits_per_second, 1),
-        "sources": attack.sources,
-        "spoofed": attack.picture.spoofed,
-        "confidence": attack.confidence,
-        "first_seen": moment(attack.first_ns).isoformat(),
-        "last_seen": moment(incident.last_ns).isoformat(),
-        "rules": [
-            {
-                "flowspec": str(FlowSpec(signature.match, _action(signature))),
-                "coverage": round(signature.coverage, 4),
-                "collateral": None if signature.collateral is None else round(signature.collateral, 4),
-            }
-            for signature in attack.signatures
-        ],
-        "ioc": attack.details,
-    }
-
-
-def _action(signature: Signature) -> Discard | RateLimit:
-    """What nothing separates from normal traffic is limited, never dropped."""
-    return Discard() if signature.rate_limit is None else RateLimit(signature.rate_limit)

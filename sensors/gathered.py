@@ -2,7 +2,8 @@
 
 TCP to a web port, and of that all packets of some connections only when there are too many: which ones a keyed hash of
 addresses and ports says, so that a flood costs no more than a busy hour and nobody can choose to be left out. Each
-connection that is kept then stands for `one_of`.
+connection that is kept then stands for `one_of`. Where a capture shows what servers send, a little of that is kept
+beside: whether they acknowledge, answer and end.
 """
 
 # mypy: disable-error-code="no-untyped-def,operator"
@@ -13,13 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sensors.compiled import kernel
-from sensors.headers import HAS_PORTS, HEADER, WORDS
+from sensors.compiled import inlined, kernel
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, WORDS, Kind
 from sensors.tables import ANY, RING_HEAD, SEED, Tables
 
 MOST = 8_192
 """Packets between two looks; more, and fewer connections are followed."""
 _RARELY = 1 << 20
+_TOLD = 1 << 16
+"""Of so many things that servers sent it is known that they were kept already; a power of two."""
+FIN, RST = int(Kind.FIN), int(Kind.RST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +43,58 @@ class Handed:
         return cls(entries, np.zeros(len(entries), np.uint32))
 
 
+@inlined
+def _lot(entry, seed, is_answer):
+    """The same for both directions of a connection."""
+    client, high, ports = entry[2], entry[1], entry[5] & np.uint64(0xFFFFFFFF)
+    server = entry[4]
+    if is_answer:
+        client, high, server = entry[4], entry[3], entry[2]
+        ports = ports >> np.uint64(16) | (ports & np.uint64(0xFFFF)) << np.uint64(16)
+    mixed = (client ^ np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15) ^ server ^ high << np.uint64(1)
+    mixed = (mixed ^ mixed >> np.uint64(29) ^ ports) * np.uint64(0xBF58476D1CE4E5B9)
+    return (mixed ^ mixed >> np.uint64(31)) & np.uint64(0xFFFFFFFF)
+
+
+@inlined
+def _is_news(told, entry, lot):
+    """Whether a server's packet says what none has said since the last look: that it hears, answers or ends."""
+    kind = np.int64(entry[6] >> np.uint64(40)) & 0xFF
+    what = np.uint64(1)
+    if kind in (FIN, RST):
+        what = np.uint64(3)
+    elif entry[6] >> np.uint64(48) & np.uint64(HAS_PAYLOAD) != 0:
+        what = np.uint64(2)
+    word = lot << np.uint64(2) | what
+    place = np.int64((lot ^ what << np.uint64(13)) & np.uint64(_TOLD - 1))
+    if told[place] == word:
+        return False
+    told[place] = word
+    return True
+
+
 @kernel
-def gather(ring, begin, end, ports, seed, one_of, out, lots, at):
+def gather(ring, begin, end, ports, seed, one_of, told, out, lots, at):
     """Copies what matters of the ring's entries `begin` to `end`, as long as there is room behind `at`: where to go on
-    in the ring, and in `out`."""
+    in the ring, and in `out`. `told`: what servers sent since the last look; empty where that isn't wanted."""
     size = len(ring) - 1
     for number in range(begin, end):
         entry = ring[number & size]
         fields = entry[6]
         is_tcp, is_later = fields & np.uint64(0xFF) == 6, fields >> np.uint64(32) & np.uint64(2) != 0
         has_ports = fields >> np.uint64(48) & np.uint64(HAS_PORTS) != 0
-        if not is_tcp or is_later or not has_ports or ports[np.int64(entry[5] >> np.uint64(16)) & 0xFFFF] == 0:
+        if not is_tcp or is_later or not has_ports:
             continue
-        mixed = (entry[2] ^ np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15) ^ entry[4] ^ entry[1] << np.uint64(1)
-        mixed = (mixed ^ mixed >> np.uint64(29) ^ entry[5] & np.uint64(0xFFFFFFFF)) * np.uint64(0xBF58476D1CE4E5B9)
-        lot = (mixed ^ mixed >> np.uint64(31)) & np.uint64(0xFFFFFFFF)
+        is_answer = ports[np.int64(entry[5] >> np.uint64(16)) & 0xFFFF] == 0
+        if is_answer and (len(told) == 0 or ports[np.int64(entry[5]) & 0xFFFF] == 0):
+            continue
+        lot = _lot(entry, seed, is_answer)
         if np.int64(lot) & (one_of - 1):
             continue
         if at >= len(out):
             return number, at
+        if is_answer and not _is_news(told, entry, lot):
+            continue
         for word in range(entry.shape[0]):
             out[at, word] = entry[word]
         lots[at] = lot
@@ -68,7 +105,9 @@ def gather(ring, begin, end, ports, seed, one_of, out, lots, at):
 class Gathering:
     """What came since somebody last took it."""
 
-    def __init__(self, tables: Tables, ports: Iterable[int]) -> None:
+    def __init__(self, tables: Tables, ports: Iterable[int], answers: bool = False) -> None:
+        """`answers`: a little of what servers send, too."""
+        self._told = np.zeros(_TOLD if answers else 0, np.uint64)
         self._ports = np.zeros(65_536, np.uint8)
         self._ports[list(ports)] = 1
         self._out, self._lots = np.zeros((MOST, WORDS), np.uint64), np.zeros(MOST, np.uint32)
@@ -80,8 +119,8 @@ class Gathering:
         begin, self._read = max(self._read, end - len(tables.ring)), end
         while True:
             begin, self._count = gather(
-                tables.ring, begin, end, self._ports, int(tables.state[SEED]), self.one_of, self._out, self._lots,
-                self._count,
+                tables.ring, begin, end, self._ports, int(tables.state[SEED]), self.one_of, self._told, self._out,
+                self._lots, self._count,
             )  # fmt: skip
             if begin >= end or self.one_of >= _RARELY:
                 return
@@ -97,6 +136,7 @@ class Gathering:
         """All of it, as copies; the next ones follow more connections where there is room for them."""
         count, one_of = self._count, self.one_of
         self._count = 0
+        self._told[:] = 0
         if count < MOST // 4:
             self.one_of = max(1, one_of // 2)
         entries = self._out[:count].copy().view(HEADER).reshape(-1)
@@ -105,6 +145,6 @@ class Gathering:
 
 def warm_up(tables: Tables) -> None:
     """Compiles, or loads, what gathering needs."""
-    gather(
-        tables.ring, 0, 0, np.zeros(65_536, np.uint8), 0, 1, np.zeros((1, WORDS), np.uint64), np.zeros(1, np.uint32), 0
-    )
+    ports, told = np.zeros(65_536, np.uint8), np.zeros(0, np.uint64)
+    out, lots = np.zeros((1, WORDS), np.uint64), np.zeros(1, np.uint32)
+    gather(tables.ring, 0, 0, ports, 0, 1, told, out, lots, 0)

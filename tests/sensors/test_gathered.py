@@ -14,7 +14,7 @@ from rules.zone import Zone
 from sensors import gathered, tables, walk
 from sensors.connections import SlowWatch
 from sensors.gathered import Gathering
-from sensors.headers import HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
 from sensors.tables import ANY, Tables
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -64,6 +64,42 @@ def test_whole_connections_are_kept_and_never_more_than_there_is_room_for(
     assert kept.tobytes() == handed.entries.tobytes()
     if handed.one_of == 1:
         assert len(kept) == len(matters)
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 400))
+def test_of_what_servers_send_a_little_is_kept_with_the_lot_of_the_connection(seed: int, count: int) -> None:
+    random, where = np.random.default_rng(seed), tables.make(rows=64, ring=1024, normal=64)
+    gathering = Gathering(where, PORTS, answers=True)
+    asked = anything(random, count)
+    asked["protocol"], asked["destination_port"], asked["fragment"] = 6, 80, 0
+    asked["marks"] |= HAS_PORTS
+    back = asked.copy()
+    for one, other in (("source", "destination"), ("destination", "source")):
+        for part in ("high", "low", "port"):
+            back[f"{one}_{part}"] = asked[f"{other}_{part}"]
+    whole = np.concatenate([asked, back])
+    remembered(where, whole)
+    gathering.feed(where)
+    handed = gathering.take()
+    to, came = handed.entries["destination_port"] == 80, handed.entries["source_port"] == 80
+    assert handed.entries[to].tobytes() == asked.tobytes()
+    lots = {_ends(one): lot for one, lot in zip(handed.entries[to], handed.lots[to], strict=True)}
+    told = [(lot, _what(one)) for one, lot in zip(handed.entries[came], handed.lots[came], strict=True)]
+    assert [lot for lot, _ in told] == [lots[_ends(one)] for one in handed.entries[came]]
+    # Two connections that share a place in the table may be told of twice.
+    assert len(told) <= 1.05 * len(set(told)) + 2
+    assert {(lots[_ends(one)], _what(one)) for one in back} == set(told)
+
+
+def _ends(entry: ANY) -> frozenset[tuple[int, ...]]:
+    return frozenset(tuple(int(entry[f"{side}_{part}"]) for part in ("high", "low", "port"))
+                     for side in ("source", "destination"))  # fmt: skip
+
+
+def _what(entry: ANY) -> str:
+    if entry["kind"] in (Kind.FIN, Kind.RST):
+        return "end"
+    return "data" if entry["marks"] & HAS_PAYLOAD else "hears"
 
 
 def slow_among(flood: int, connections: int = 6_000, looks: int = 8) -> tuple[list[Detection], int, Gathering]:

@@ -1,0 +1,170 @@
+"""The table of connections to web ports that may be slow ones: from their SYN on, those whose data comes in crumbs.
+
+Where servers are seen to send, a connection that gets answers is none that a server waits for, and one that is older
+than the capture can be told by that it gets none. Reads no clock.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rules.match import TCP
+from sensors.gathered import Handed
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_IPV6, Kind
+from sensors.origins import flows
+from sensors.settings import SlowSettings
+from sensors.tables import ANY
+
+CRUMB = 68
+"""Length up to which an IPv4 segment with data holds at most 28 bytes of it, 16 beside timestamps; IPv6: 20 more."""
+HANDSHAKE_NS = 3_000_000_000
+"""Whose SYN nothing follows for so long has no connection."""
+_WORK = 3
+"""With more segments than this that are no crumbs, the first left out, a connection gets on with its work."""
+_ENDS = (Kind.FIN, Kind.RST)
+_NEVER = (1 << 63) - 1
+OPEN = np.dtype(
+    [
+        ("flow", "<u8"), ("server_high", "<u8"), ("server_low", "<u8"), ("source_high", "<u8"), ("source_low", "<u8"),
+        ("port", "<u2"), ("data", "<i4"), ("crumbs", "<i4"), ("packets", "<i8"), ("bytes", "<i8"),
+        ("first", "<i8"), ("last", "<i8"), ("crumbled", "<i8"), ("lot", "<u4"), ("stands", "<i4"),
+        ("answered", "?"), ("older", "?"), ("heard", "?"), ("done", "?"),
+    ]
+)  # fmt: skip
+"""`crumbled`: the time of the first crumb; `answered`: by the client, to the handshake; `older`: than the capture;
+`heard`: the server sent something; `done`: it is known to be no slow one."""
+
+
+class Connections:
+    """The connections that are followed."""
+
+    def __init__(self, settings: SlowSettings, answers: bool) -> None:
+        """`answers`: what servers send is handed over, too, as `gathered` does it."""
+        self._settings, self._answers = settings, answers
+        self._open = np.zeros(0, OPEN)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def slow(self) -> ANY:
+        """Those whose data comes in crumbs, as `OPEN`."""
+        data = np.maximum(self._open["data"] - 1, 1)
+        # Of a connection that nobody saw begin, the first piece of a request isn't known, nor whether it had an answer
+        # long ago: its server must be seen to listen and say nothing.
+        enough = self._open["crumbs"] >= self._settings.crumbs + self._open["older"]
+        enough &= (~self._open["older"] | self._open["heard"]) & ~self._open["done"]
+        slow: ANY = self._open[enough & (self._open["crumbs"] >= self._settings.share * data)]
+        return slow
+
+    def follow(self, handed: Handed, now: int) -> None:
+        """Takes what was gathered since the last time; `now`: analysis time in ns."""
+        tcp, lots = self._part(handed, "destination_port")
+        # Fewer connections are followed than before: those that stay stand for more.
+        self._open = self._open[self._open["lot"] & np.uint32(handed.one_of - 1) == 0]
+        self._open["stands"] = np.maximum(self._open["stands"], handed.one_of)
+        self._begin(tcp, lots, handed.one_of)
+        self._count(tcp[tcp["kind"] != Kind.SYN])
+        ended = [_keys(tcp[np.isin(tcp["kind"], _ENDS)])]
+        # What gets on with its work is no longer of interest.
+        done = self._open["data"] - 1 - self._open["crumbs"] > _WORK
+        if self._answers:
+            answers = _turned(self._part(handed, "source_port")[0])
+            ended.append(_keys(answers[np.isin(answers["kind"], _ENDS)]))
+            # Kept: otherwise what it says next would be that of a connection older than the capture.
+            self._open["done"] |= done | self._served(answers)
+            done = np.zeros(len(done), bool)
+        kept = ~np.isin(self._open["flow"], np.concatenate(ended)) & ~done
+        kept &= now - self._open["last"] <= self._settings.idle_seconds * 1e9
+        kept &= self._open["answered"] | (now - self._open["first"] <= HANDSHAKE_NS)
+        self._open = self._open[kept]
+        if len(self._open) > self._settings.table:
+            order = np.lexsort((self._open["first"], -self._open["crumbs"]))
+            self._open = self._open[np.sort(order[: self._settings.table])]
+
+    def _part(self, handed: Handed, side: str) -> tuple[ANY, NDArray[np.uint32]]:
+        """What went to servers (`destination_port`), or came from them (`source_port`)."""
+        entries, ports = handed.entries, self._settings.ports
+        wanted = (
+            (entries["protocol"] == TCP)
+            & (entries["marks"] & HAS_PORTS != 0)
+            & (entries["fragment"] & 2 == 0)
+            & np.isin(entries[side], ports)
+        )
+        if side == "source_port":
+            wanted &= ~np.isin(entries["destination_port"], ports)
+        places = np.flatnonzero(wanted)
+        return entries[places], handed.lots[places]
+
+    def _begin(self, tcp: ANY, lots: NDArray[np.uint32], one_of: int) -> None:
+        """New lines, in the order of `flow`."""
+        is_syn = tcp["kind"] == Kind.SYN
+        begun = _opened(tcp[is_syn], lots[is_syn], one_of)
+        if self._answers:
+            # The same ports again are another connection.
+            self._open = self._open[~(self._open["done"] & np.isin(self._open["flow"], begun["flow"]))]
+            going = ~is_syn & (tcp["marks"] & HAS_PAYLOAD != 0)
+            older = _opened(tcp[going], lots[going], one_of)
+            older["older"], older["data"], older["packets"], older["bytes"] = True, 1, 0, 0
+            begun = np.concatenate([begun, older[~np.isin(older["flow"], begun["flow"])]])
+        self._open = np.concatenate([self._open, begun[~np.isin(begun["flow"], self._open["flow"])]])
+        self._open = self._open[np.argsort(self._open["flow"], kind="stable")]
+
+    def _among(self, packets: ANY) -> tuple[NDArray[np.int64], ANY]:
+        """The packets of connections in the table, and whose lines those are."""
+        if not len(self._open):
+            return np.zeros(0, np.int64), packets[:0]
+        keys = _keys(packets)
+        at = np.minimum(np.searchsorted(self._open["flow"], keys), len(self._open) - 1)
+        known = self._open["flow"][at] == keys
+        return at[known], packets[known]
+
+    def _count(self, tcp: ANY) -> None:
+        """Adds packets to the connections they belong to."""
+        at, tcp = self._among(tcp)
+        has_data = tcp["marks"] & HAS_PAYLOAD != 0
+        crumb = has_data & (tcp["length"] <= CRUMB + np.where(tcp["marks"] & IS_IPV6 != 0, 20, 0))
+        for name, amounts in (("packets", tcp["weight"]), ("data", has_data), ("crumbs", crumb),
+                              ("bytes", tcp["weight"] * tcp["length"].astype(np.int64))):  # fmt: skip
+            self._open[name] += np.bincount(at, amounts, minlength=len(self._open)).astype(self._open[name].dtype)
+        np.maximum.at(self._open["last"], at, tcp["time"])
+        np.minimum.at(self._open["crumbled"], at[crumb], tcp["time"][crumb])
+        self._open["answered"][at] = True
+
+    def _served(self, answers: ANY) -> NDArray[np.bool_]:
+        """The connections that servers answer after a crumb. What comes before it is a handshake of TLS, or a page that
+        was asked for at once."""
+        at, answers = self._among(answers)
+        self._open["heard"][at] = True
+        served = (answers["marks"] & HAS_PAYLOAD != 0) & (answers["time"] > self._open["crumbled"][at])
+        out = np.zeros(len(self._open), bool)
+        out[at[served]] = True
+        return out
+
+
+def _keys(entries: ANY) -> NDArray[np.uint64]:
+    """Connections as numbers, servers told apart."""
+    server = entries["destination_high"] * np.uint64(0xC2B2AE3D27D4EB4F) ^ entries["destination_low"]
+    out: NDArray[np.uint64] = flows(entries) ^ server * np.uint64(0x9E3779B97F4A7C15)
+    return out
+
+
+def _opened(first: ANY, lots: NDArray[np.uint32], one_of: int) -> ANY:
+    """New lines for connections that begin here."""
+    keys, places = np.unique(_keys(first), return_index=True)
+    out = np.zeros(len(keys), OPEN)
+    first = first[places]
+    out["flow"] = keys
+    for half in ("high", "low"):
+        out[f"server_{half}"], out[f"source_{half}"] = first[f"destination_{half}"], first[f"source_{half}"]
+    out["port"], out["packets"], out["bytes"] = first["destination_port"], first["weight"], first["length"]
+    out["first"] = out["last"] = first["time"]
+    out["lot"], out["stands"], out["crumbled"] = lots[places], one_of, _NEVER
+    return out
+
+
+def _turned(answers: ANY) -> ANY:
+    """Packets of servers as if their clients had sent them."""
+    out = answers.copy()
+    for one, other in (("source", "destination"), ("destination", "source")):
+        for part in ("high", "low", "port"):
+            out[f"{one}_{part}"] = answers[f"{other}_{part}"]
+    return out
