@@ -145,6 +145,8 @@ SHOW_ROUTES = "show adj-rib out json"
 """One JSON line for each route and peer, then `done`; needs `exabgp.api.show-routes-format=v2`."""
 SHOW_NEIGHBOURS = "show neighbor json"
 """One JSON line with all neighbours, then `done`: a new process gets no replay of session events."""
+SHUTDOWN = "shutdown"
+"""Ends ExaBGP, which says so by a notification; who supervises it starts it anew."""
 CLEAR = "clear adj-rib out"
 """Withdraws everything from everybody."""
 

@@ -255,6 +255,9 @@ class Loop:
             collect_rarely()
         self._suspects.tick(now)
         self._roll.tick(now)
+        if self._roll.is_deserted(now):
+            self._trail.alarm("ExaBGP has lost all its neighbours; it is told to end, and started anew")
+            self._talk.shut_down()
         self._talk.pump(now)
         self._end_ribs(now)
         self._report(now)

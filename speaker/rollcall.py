@@ -19,6 +19,9 @@ EAGER_SECONDS = 60.0
 """How long after a change the file is expected to be read."""
 EAGER_EVERY_SECONDS = 1.0
 PATIENT_EVERY_SECONDS = 30.0
+DESERTED_SECONDS = 5.0
+"""So long without a single neighbour, although some are configured: ExaBGP will not find them again. When it writes to
+a speaker that was just killed, it lets go of every neighbour bound to that process, for the rest of its life."""
 
 
 class RollCall:
@@ -33,12 +36,16 @@ class RollCall:
         self._is_stale = False
         """What ExaBGP holds may not be what the ledger believes."""
         self._ask_at = self._eager_until = self._heard_at = -1e9
+        self._deserted_since: float | None = None
 
     def expect(self, neighbours: Iterable[Neighbour], now: float) -> None:
         """The configuration names these."""
         before, after = self._expected, {one.peer_address: one for one in neighbours}
         self._expected = after
         self._sessions.expect(after, now)
+        if self._deserted_since is not None:
+            # ExaBGP is about to read its file, and has as long as before.
+            self._deserted_since = now
         self.look_again(now)
         if before is not None and before != after:
             self._changed |= {peer for peer, one in after.items() if before.get(peer) != one}
@@ -53,6 +60,11 @@ class RollCall:
     def heard(self, neighbours: Neighbours, now: float) -> None:
         """ExaBGP tells where the sessions stand; must be told at once, in its turn among the events."""
         self._heard_at = now
+        if neighbours.established or neighbours.others:
+            self._deserted_since = None
+        elif self._deserted_since is None:
+            self._deserted_since = now
+            self.look_again(now)
         for peer in self._sessions.listed(neighbours, now):
             self._suspects.up(peer, now)
 
@@ -71,6 +83,14 @@ class RollCall:
             self._there |= {peer}
             self._is_stale = True
             self._note_missing(now)
+
+    def is_deserted(self, now: float) -> bool:
+        """Whether ExaBGP has lost all neighbours for good, and must be started anew. Says so once for each while."""
+        since = self._deserted_since
+        if not self._expected or since is None or self._heard_at - since < DESERTED_SECONDS:
+            return False
+        self._deserted_since = now
+        return True
 
     def tick(self, now: float) -> None:
         """Ask now and then, and more often while ExaBGP has other neighbours than are configured; start anew from what

@@ -93,6 +93,10 @@ class Talk:
         """Ask ExaBGP which neighbours it has; `Neighbours` comes before the `done`."""
         self._send(commands.SHOW_NEIGHBOURS, Look(), now)
 
+    def shut_down(self) -> None:
+        """Have ExaBGP end."""
+        self._writer.write(commands.SHUTDOWN)
+
     def pump(self, now: float) -> int:
         """Send what there is to say, as far as the window has room; how many commands."""
         if self._resync is not None:

@@ -1,6 +1,8 @@
 """What ExaBGP starts in tests: the speaker with settings from a file that a test can change."""
 
+import os
 import pickle
+import signal
 import sys
 import time
 from pathlib import Path
@@ -32,6 +34,16 @@ class Busy(pipe.Writer):
         super().write(*lines)
 
 
+class Mortal(pipe.Reader):
+    """Dies at the first route that it is told, when the test says so; its successor lives."""
+
+    def _take(self, line: bytes) -> None:
+        if b'"route"' in line and (STATE / "mortal").exists():
+            (STATE / "mortal").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super()._take(line)
+
+
 if __name__ == "__main__":
-    pipe.Writer = Busy  # type: ignore[misc]
+    pipe.Writer, pipe.Reader = Busy, Mortal  # type: ignore[misc]
     run(load, STATE)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 from rules.action import Discard
 from rules.lifecycle import Phase
@@ -13,7 +14,7 @@ from speaker.pipe import Writer
 from speaker.reconcile import Ledger
 from speaker.replies import Done, Negotiated, Neighbours, PeerState, Session, Version
 from speaker.resync import Listed, Listing
-from speaker.rollcall import EAGER_SECONDS, PATIENT_EVERY_SECONDS, RollCall
+from speaker.rollcall import DESERTED_SECONDS, EAGER_SECONDS, PATIENT_EVERY_SECONDS, RollCall
 from speaker.sessions import Sessions
 from speaker.suspects import Suspects
 from speaker.talk import Talk
@@ -151,6 +152,38 @@ def test_who_never_comes_is_asked_for_less_and_less_but_for_ever() -> None:
     early = [now for now in asked if now < EAGER_SECONDS]
     assert len(early) > EAGER_SECONDS - 5
     assert len(asked) - len(early) <= 300 / PATIENT_EVERY_SECONDS and asked[-1] > 250
+
+
+def test_an_exabgp_that_keeps_none_of_its_neighbours_is_deserted_and_one_that_lacks_some_is_not() -> None:
+    stage = Stage()
+    stage.configure(ONE, TWO)
+    found = []
+    for now in range(1, 21):
+        if stage.asked(now):
+            stage.answer(now)
+        if stage.roll.is_deserted(now):
+            found.append(now)
+    assert found and found[0] <= DESERTED_SECONDS + 2
+    assert all(later - earlier >= DESERTED_SECONDS for earlier, later in pairwise(found))
+    stage.there = (ONE,)
+    for now in range(21, 41):
+        if stage.asked(now):
+            stage.answer(now)
+        assert not stage.roll.is_deserted(now) or now == 21
+
+
+def test_an_exabgp_without_neighbours_is_not_deserted_where_none_are_configured_or_it_may_not_have_read_them() -> None:
+    stage = Stage()
+    stage.configure()
+    for now in range(1, 40):
+        if stage.asked(now):
+            stage.answer(now)
+        assert not stage.roll.is_deserted(now)
+    stage.configure(ONE, now=40)
+    assert not stage.roll.is_deserted(40)
+    stage.there = (ONE,)
+    stage.synchronise(44)
+    assert not stage.roll.is_deserted(100)
 
 
 def test_a_session_that_comes_up_proves_that_the_neighbour_is_there() -> None:
