@@ -18,6 +18,7 @@ from sensors.newest import newest, rates_of
 from sensors.origins import Origins
 from sensors.pace import Look
 from sensors.remembered import Remembered, thinned
+from sensors.reservoir import FULL, Reservoir
 from sensors.scoring import Evidence
 from sensors.settings import Detecting
 from sensors.signature import searched, settled
@@ -48,9 +49,12 @@ _ALL = frozenset(Kind)
 class Describer:
     """Looks at the remembered packets of one target after another."""
 
-    def __init__(self, settings: Detecting, judging: bool, floor: float | None) -> None:
-        """`judging` and `floor`: as the engine's."""
+    def __init__(
+        self, settings: Detecting, judging: bool, floor: float | None, reservoir: Reservoir | None = None
+    ) -> None:
+        """`judging` and `floor`: as the engine's; `reservoir`: what busy targets usually get."""
         self._settings, self._judging, self._floor = settings, judging, floor
+        self._reservoir = reservoir or Reservoir(places=1)
         self._remembered = Remembered()
         self.searches, self.packets = 0, 0
         """Rules looked for anew, and packets described, ever: what costs time."""
@@ -194,11 +198,29 @@ class Describer:
         """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
         packets must not count as what it would hurt; a capture tells the first packet exactly."""
         margin = 0 if self._judging else PRIOR_MARGIN_NS
-        history = self._remembered.history(tables).got(attack.target, slice(None))
+        history = self._history(tables, attack.target)
         earlier = self._earlier(tables, attack)
         # Samples are few; of the last seconds there is more than them.
         until = int(earlier["time"][0]) if len(earlier) else attack.first_ns - margin
-        return np.concatenate([history[history["time"] < until], earlier])
+        return _balanced(history[history["time"] < until], earlier)
+
+    def _history(self, tables: Tables, target: Network) -> ANY:
+        """What the target gets at other times: what is kept of it, and where that is little, or of what lies in a
+        prefix nothing, samples as there are of every host."""
+        kept, is_prefix = self._reservoir.of(target), judge.is_prefix(target)
+        if len(kept) >= FULL and not is_prefix:
+            return kept
+        samples = self._remembered.history(tables).got(target, slice(None))
+        return np.concatenate([kept, self._reservoir.without(samples) if is_prefix else samples])
+
+
+def _balanced(history: ANY, earlier: ANY) -> ANY:
+    """Samples of long ago and what came just before, each for half; few samples for less."""
+    wanted = float(earlier["weight"].sum()) * min(1.0, len(history) / FULL)
+    if len(history) and wanted:
+        history = history.copy()
+        history["weight"] *= np.uint32(max(1, round(wanted / float(history["weight"].sum()))))
+    return np.concatenate([history, earlier])
 
 
 def _rates(earlier: ANY) -> NDArray[np.float64]:

@@ -20,10 +20,13 @@ from sensors.baseline_limits import Learning
 from sensors.covering import Covering
 from sensors.describe import Describer
 from sensors.detect import Change, Detector
+from sensors.headers import Column
 from sensors.judge import inside
 from sensors.learned import LearnedLimits, frozen
 from sensors.limits import zone_measures
 from sensors.nested import Nested
+from sensors.newest import Fresh
+from sensors.reservoir import Reservoir, doubtful, keys_of
 from sensors.settings import Detecting, Memory
 from sensors.sources import Sources
 from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
@@ -36,6 +39,8 @@ __all__ = ["Emit", "Engine", "zone_measures"]
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
 NO_ZONE = "-"
+FRESH_PER_TICK = 256
+"""New packets looked at in a tick, for what targets usually get."""
 LIVE_SLOTS, OFFLINE_SLOTS = 8_192, 65_536
 """How many busy targets are watched at a time; a capture file can wait for more."""
 
@@ -91,7 +96,10 @@ class Engine:
         self._nested = Nested(self.tables, self._covering, self._detector)
         self._usual = Usual(self.tables)
         self._sources = Sources(self.tables)
-        self._describer = Describer(settings, judging, floor)
+        # A capture file tells what came before its attacks.
+        self.reservoir = Reservoir(places=1) if judging else Reservoir()
+        self._fresh = Fresh(FRESH_PER_TICK)
+        self._describer = Describer(settings, judging, floor, self.reservoir)
         self._started, self._short, self._ending = 0, False, False
         self._seen: datetime | None = None
         self._now = 0
@@ -131,6 +139,7 @@ class Engine:
         walk.warm_up(self.tables)
         sources.warm_up(self.tables)
         newest.warm_up(self.tables)
+        self.reservoir.warm_up()
         self._usual.warm_up()
 
     def start(self, now: int) -> None:
@@ -160,6 +169,13 @@ class Engine:
             self._nested.step(readings, self._windows, self._zones, now, self._following(readings, now))
             self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
         self._telling.speak(self.tables, self._measures.names, now, seen)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Some of what came since the last tick is normal: where nothing is suspected."""
+        if not self._judging:
+            self.reservoir.block(*doubtful(self.tables, {*self._detector.tracks, *self.attacks}, self._zones))
+            self.reservoir.fill(self._fresh.take(self.tables))
 
     def _zone_rows(self) -> range:
         return self._covering.zone_rows(len(self._zones)) if self.tables.state[COVERING] else range(0)
@@ -169,9 +185,14 @@ class Engine:
         if self.learned and len(due):
             self.learned.forget(due[self.tables.rows[due, tables.REBORN] != 0])
         rows, rates, seconds = self._usual.visit(due, now)
-        if self.learned and len(rows):
-            still = frozen(self.tables, self._covering, rows, self.attacks)
+        if not len(rows):
+            return
+        still = frozen(self.tables, self._covering, rows, self.attacks)
+        if self.learned:
             self.learned.observe(rows, rates, still, seconds, seen)
+        if not self._judging:
+            hosts = ~still & (self.tables.rows[rows, LINE] == 0)
+            self.reservoir.consider(keys_of(self.tables, rows[hosts]), rates[hosts, Column.PACKETS], now)
 
     def _step_hosts(self, readings: Readings, now: int) -> None:
         follow = self._following(readings, now)

@@ -1,7 +1,7 @@
 """A target's newest remembered packets, found in the ring by compiled passes: live, nobody waits for copies of all of
-it.
+it. And a few of all that came since the last look.
 
-Each pass goes backwards from the newest entry, and ends at the span's beginning or when it has enough.
+Each pass for a target goes backwards from the newest entry, and ends at the span's beginning or when it has enough.
 """
 
 # mypy: disable-error-code="no-untyped-def,operator"
@@ -65,6 +65,37 @@ def tally(ring, head, begin_ns, end_ns, target, counts):
     return oldest
 
 
+@kernel
+def spread(ring, begin, step, out):
+    """Copies every so many-th entry from number `begin` on to `out`."""
+    for number in range(len(out)):
+        entry = ring[begin + number * step & (len(ring) - 1)]
+        for word in range(entry.shape[0]):
+            out[number, word] = entry[word]
+
+
+class Fresh:
+    """Chooses evenly among the entries that came since it last did, of one ring."""
+
+    def __init__(self, most: int) -> None:
+        """At most so many at a time."""
+        self._out = np.empty((most, WORDS), np.uint64)
+        self._head, self._turn = 0, 0
+
+    def take(self, tables: Tables) -> UNSIGNED:
+        """Words of `headers.HEADER`, oldest first; what comes with the next call replaces them."""
+        head, size = int(tables.state[RING_HEAD]), len(tables.ring)
+        begin = max(self._head, head - size)
+        self._head = head
+        step = -(-(head - begin) // len(self._out)) or 1
+        # Not always the first of so many: what comes at regular distances would be all or nothing.
+        self._turn = (self._turn * 1_103_515_245 + 12_345) & 0x7FFFFFFF
+        first = begin + (self._turn >> 8) % step
+        out = self._out[: max(0, -(-(head - first) // step))]
+        spread(tables.ring, first, step, out)
+        return out
+
+
 def newest(
     tables: Tables,
     target: Network,
@@ -96,7 +127,8 @@ def _as_array(network: Network) -> UNSIGNED:
 
 
 def warm_up(tables: Tables) -> None:
-    """Compiles, or loads, both passes."""
+    """Compiles, or loads, all passes."""
     target, others = np.zeros(4, np.uint64), np.zeros((0, 4), np.uint64)
     collect(tables.ring, 0, 0, 0, target, others, 0, np.empty((1, WORDS), np.uint64))
     tally(tables.ring, 0, 0, 0, target, np.zeros(64, np.int64))
+    spread(tables.ring, 0, 1, np.empty((0, WORDS), np.uint64))
