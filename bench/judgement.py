@@ -31,6 +31,11 @@ class Claim:
     limits: tuple[Match, ...] = ()
     """Those that only limit a rate, where nothing separates attack from normal."""
 
+    @property
+    def named(self) -> str:
+        """The dominant vector; empty where none is told."""
+        return self.vectors[0] if self.vectors else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -80,7 +85,7 @@ def judge(scenario: Scenario, claims: Sequence[Claim], is_whole: bool) -> Judgem
     """`is_whole`: the claims describe all of the scenario, not its last moment."""
     outcomes = tuple(_outcome(scenario, victim, claims, is_whole) for victim in scenario.victims)
     wrong = tuple(
-        f"{claim.target} {claim.vectors[0]}"
+        f"{claim.target} {claim.named or 'nothing'}"
         for claim in claims
         if not any(_overlaps(claim.target, victim) for victim in scenario.victims)
     )
@@ -100,7 +105,7 @@ def _outcome(scenario: Scenario, victim: Network, claims: Sequence[Claim], is_wh
         accepted.add("carpet_bombing")
     attack = scenario.packets[np.isin(scenario.packets["label"], [wave.label for wave in waves])]
     attack = attack[inside(attack, victim)]
-    named = claim.vectors[0]
+    named = claim.named
     return Outcome(
         victim, True, named, named in accepted, len(claim.rules), len(claim.limits),
         min(_shares(claim.rules, attack)), max(_shares(claim.rules, scenario.benign(victim))),
