@@ -70,7 +70,8 @@ class Covering:
         zones = self.first_zone
         self._tables.rows[zones:] = 0
         self._tables.rows[zones:, LINE] = WHOLE_ZONE
-        self._tables.rows[zones:, ZONE] = np.arange(MOST_ZONES)
+        # Behind them each shard has its own.
+        self._tables.rows[zones:, ZONE] = np.arange(len(self._tables.rows) - zones) % MOST_ZONES
         # Who counts what came since the last look must not take the new beginning for traffic.
         self._tables.rows[zones:, REBORN] = 1
 

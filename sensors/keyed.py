@@ -14,6 +14,7 @@ from sensors.tables import (
     BLOCK,
     BORN,
     EPOCH,
+    FIRST_ROW,
     HAND,
     HOSTS,
     KEY_HIGH,
@@ -111,7 +112,7 @@ def _longest_silent(rows, state):
     hand = state[HAND]
     best = np.int64(-1)
     for step in range(WAYS):
-        row = (hand + step) & (state[HOSTS] - 1)
+        row = state[FIRST_ROW] + ((hand + step) & (state[HOSTS] - 1))
         if _better(rows, row, best):
             best = row
     state[HAND] = (hand + WAYS) & (state[HOSTS] - 1)
@@ -140,7 +141,7 @@ def _room(index, rows, state, base):
             break
     if slot >= 0 and state[USED] < state[HOSTS]:
         state[USED] += 1
-        return state[USED] - 1, slot
+        return state[FIRST_ROW] + state[USED] - 1, slot
     row = _longest_silent(rows, state) if slot >= 0 else _silent_in_bucket(index, rows, base)
     if row >= 0:
         state[T_RECLAIMED] += 1

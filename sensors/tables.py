@@ -7,7 +7,7 @@ wide arrays, because each array that a compiled function takes out of a containe
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -57,6 +57,8 @@ ones; whether prefixes are counted; how many rows are hashed; the row of the fir
 TOTALS_AT = 16
 """Where the totals start in `state`."""
 UNWATCHED_AT = TOTALS_AT + int(Total.UNWATCHED)
+FIRST_ROW = 32
+"""Which of all rows is the first of those hashed here: 0, but for tables that share their rows (`sensors.fanout`)."""
 NEXT_KEPT, KEPT = 40, 41
 """When the next sample of normal traffic may be kept for long, and how many ever were."""
 KEPT_SECONDS = 3 * 3600
@@ -108,9 +110,42 @@ class Tables:
         return self.index, self.rows, self.ring, self.normal, self.state, self.prefixes, self.reflectors
 
     @property
+    def shards(self) -> tuple["Tables", ...]:
+        """What walkers count into: one for each processor that captures (`sensors.fanout`)."""
+        return (self,)
+
+    def holding(self, target: Network) -> tuple["Tables", ...]:
+        """Those shards that may remember a target's packets."""
+        return (self,)
+
+    @property
     def used(self) -> int:
         """Rows in use."""
         return int(self.state[USED])
+
+    def in_use(self, begin: int, end: int) -> SIGNED:
+        """The rows number `begin` to `end` of those in use."""
+        return np.arange(begin, end)
+
+    @property
+    def reach(self) -> int:
+        """Behind the last row in use."""
+        return self.used
+
+    @property
+    def remembers(self) -> int:
+        """How many packets at most."""
+        return len(self.ring)
+
+    def gather(self) -> None:
+        """Before a tick: what all shards have found comes together."""
+
+    def spread(self, *, limits: bool = False) -> None:
+        """After a tick: the shards are told what the engine set, with the `limits` where they are new."""
+
+    def protecting(self, prefixes: UNSIGNED) -> "Tables":
+        """The same memory, with other prefixes (`prefix_table`)."""
+        return replace(self, prefixes=prefixes)
 
     @property
     def totals(self) -> SIGNED:
@@ -169,24 +204,42 @@ def make(
     """Empty tables; `protected` gives each prefix the number of its zone, the most specific wins. Sizes are powers of
     two. `conversations`: whether packets from ports with ordinary traffic in bulk count as amplification too, for who
     looks closer (`sensors.judge`); to a plain limit every download over QUIC would be a reflection."""
-    reflectors = np.zeros(65_536, np.uint8)
-    ports = [port for port, name in AMPLIFICATION_SERVICES.items() if conversations or name not in CONVERSATIONS]
-    reflectors[ports] = 1
-    state = np.zeros(STATE_WORDS, np.int64)
-    state[HOSTS], state[ZONES_AT] = rows, rows + BLOCKS * BLOCK_ROWS
-    state[SAMPLE_GAP], state[KEEP_OUTGOING], state[SEED] = sample_gap_ns, keep_outgoing, secrets.randbits(63)
+    state = new_state(rows, rows + BLOCKS * BLOCK_ROWS, sample_gap_ns, keep_outgoing)
+    state[SEED] = secrets.randbits(63)
     return Tables(
-        index=_aligned((2 * max(rows, WAYS),), np.uint64),
-        rows=_aligned((rows + BLOCKS * BLOCK_ROWS + MOST_ZONES, ROW_WORDS), np.int64),
+        index=new_index(rows),
+        rows=aligned((rows + BLOCKS * BLOCK_ROWS + MOST_ZONES, ROW_WORDS), np.int64),
         ring=np.zeros((ring, WORDS), np.uint64),
         normal=np.zeros((normal, WORDS), np.uint64),
         state=state,
         prefixes=prefix_table(protected),
-        reflectors=reflectors,
+        reflectors=reflector_ports(conversations),
     )
 
 
-def _aligned(shape: tuple[int, ...], kind: Any) -> ANY:
+def reflector_ports(conversations: bool) -> ANY:
+    """What `Tables.reflectors` holds."""
+    reflectors = np.zeros(65_536, np.uint8)
+    ports = [port for port, name in AMPLIFICATION_SERVICES.items() if conversations or name not in CONVERSATIONS]
+    reflectors[ports] = 1
+    return reflectors
+
+
+def new_index(rows: int) -> UNSIGNED:
+    """What `Tables.index` begins with."""
+    return aligned((2 * max(rows, WAYS),), np.uint64)
+
+
+def new_state(hosts: int, zones_at: int, sample_gap_ns: int = 50_000_000, keep_outgoing: bool = False) -> SIGNED:
+    """What `Tables.state` begins with."""
+    state = np.zeros(STATE_WORDS, np.int64)
+    state[HOSTS], state[ZONES_AT], state[SAMPLE_GAP], state[KEEP_OUTGOING] = (
+        hosts, zones_at, sample_gap_ns, keep_outgoing
+    )  # fmt: skip
+    return state
+
+
+def aligned(shape: tuple[int, ...], kind: Any) -> ANY:
     """Zeros that begin with a cache line."""
     count = int(np.prod(shape))
     whole = np.zeros(count + 8, kind)
