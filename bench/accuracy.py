@@ -52,7 +52,7 @@ def analysed(path: Path, scale: float) -> list[Claim]:
     found = []
     for incident in analyze.run(path).incidents:
         attack = incident.attack
-        vectors = tuple(str(share.vector) for share in attack.picture.vectors)
+        vectors = tuple(str(share.vector) for share in attack.vectors)
         rules = tuple(one.match for one in attack.signatures if one.separates)
         limits = tuple(one.match for one in attack.signatures if not one.separates)
         found.append(Claim(attack.target, vectors, rules, limits))

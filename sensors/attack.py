@@ -61,6 +61,11 @@ class Attack:
         """What counts its packets."""
         return Column.OUTGOING if self.metric in OUTGOING else Column.PACKETS
 
+    @property
+    def vectors(self) -> tuple[VectorShare, ...]:
+        """What it is made of, the dominant one first; never empty."""
+        return self.picture.vectors or (VectorShare(Vector("volumetric"), 1.0, 1.0),)
+
     def convict(self, kinds: NDArray[np.uint8], verdict: Verdict) -> None:
         """Takes what a closer look found guilty, among packets of these kinds."""
         alone = kinds[verdict.attack & ~verdict.sessions]
@@ -93,7 +98,7 @@ class Attack:
             metric=self.metric.value,
             rate=self.rate,
             peak=self.peak,
-            vectors=self.picture.vectors or (VectorShare(Vector("volumetric"), 1.0, 1.0),),
+            vectors=self.vectors,
             signatures=self.signatures,
             sources=self.sources,
             spoofed=self.picture.spoofed,

@@ -62,10 +62,10 @@ def _incident(incident: Incident) -> dict[str, object]:
     attack = incident.attack
     return {
         "target": str(attack.target if is_prefix(attack.target) else attack.target.network_address),
-        "vector": str(attack.picture.vectors[0].vector),
+        "vector": str(attack.vectors[0].vector),
         "vectors": [
             {"id": str(share.vector), "share_packets": round(share.packets, 4), "share_bytes": round(share.bytes, 4)}
-            for share in attack.picture.vectors
+            for share in attack.vectors
         ],
         "packets": incident.packets,
         "peak_pps": round(incident.peak.packets_per_second, 1),

@@ -4,6 +4,8 @@ A SYN flood leaves its connections half open. Where most handshakes are complete
 the service, not on the stack. Pure.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,19 +27,18 @@ _WORDLESS = 0.1
 """Share of connections that may carry data in a flood of connections."""
 
 
-Found = tuple[Vector, NDArray[np.bool_]] | None
+Found = tuple[Vector, NDArray[np.bool_]]
 
 
-def session_vector(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found:
+def session_vector(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found | None:
     """The vector of what comes over completed connections, and which entries of the sample belong to it; `member`:
     which of them are TCP; `beside`: all that the target got. None where connections aren't completed."""
-    found = _found(sample, member, beside)
-    if found is None or found[1].sum() < SUBSTANCE * member.sum():
-        return None
-    return found
+    # A few visitors' requests beside a flood of connections that say nothing are no flood of requests.
+    substance = SUBSTANCE * member.sum()
+    return next((found for found in _candidates(sample, member, beside) if found[1].sum() >= substance), None)
 
 
-def _found(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found:
+def _candidates(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Iterator[Found]:
     tcp = beside[(beside["protocol"] == 6) & (beside["fragment"] & 2 == 0)]
     begun = np.unique(flows(tcp[tcp["kind"] == Kind.SYN]))
     going = np.unique(flows(tcp[np.isin(tcp["kind"], (Kind.ACK, Kind.FIN))]))
@@ -47,15 +48,14 @@ def _found(sample: ANY, member: NDArray[np.bool_], beside: ANY) -> Found:
     mine = flows(sample)
     if requests >= FEWEST and requests >= _REQUESTS * len(talking) and requests >= hellos:
         asked = np.unique(flows(talking[talking["marks"] & IS_HTTP != 0]))
-        return Vector("http_flood"), member & np.isin(mine, asked)
+        yield Vector("http_flood"), member & np.isin(mine, asked)
     if len(begun) < FEWEST or len(opened) < COMPLETED * len(begun):
-        return None
+        return
     if hellos >= FEWEST and hellos >= _REQUESTS * len(talking):
         greeted = np.unique(flows(talking[talking["marks"] & IS_TLS != 0]))
-        return Vector("tls_flood"), member & np.isin(mine, greeted)
+        yield Vector("tls_flood"), member & np.isin(mine, greeted)
     if len(np.intersect1d(opened, np.unique(flows(talking)))) <= _WORDLESS * len(opened) and _marks_payload(tcp):
-        return Vector("tcp_connection_flood"), member & np.isin(mine, opened)
-    return None
+        yield Vector("tcp_connection_flood"), member & np.isin(mine, opened)
 
 
 def _marks_payload(tcp: ANY) -> bool:

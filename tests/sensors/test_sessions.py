@@ -75,3 +75,10 @@ def test_syns_alone_are_seen_as_connections_when_what_follows_lies_beside() -> N
 def test_visitors_beside_a_flood_of_packets_do_not_rename_it() -> None:
     both = np.concatenate([pool(Vector("syn_flood"))[:5_000], requests(60, 4, 60)])
     assert str(classify(both, by_bytes=False).vectors[0].vector) == "syn_flood"
+
+
+def test_visitors_beside_a_flood_of_connections_do_not_rename_it() -> None:
+    visits = requests(60, 2, 60)
+    visits["source_low"] += 1
+    both = np.concatenate([handshakes(4_000, 300, False), visits])
+    assert str(classify(both, by_bytes=False).vectors[0].vector) == "tcp_connection_flood"
