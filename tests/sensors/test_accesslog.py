@@ -258,9 +258,9 @@ def test_one_busy_second_is_no_flood_and_bad_lines_are_only_counted(tmp_path: Pa
 def test_counts_by_site_and_status(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.second(visitors(5), b'shop.example:80 192.0.2.1 - - [x] "GET / HTTP/1.1" 503 9\n')
-    assert site.watch.statuses == {2: 5, 5: 1}
-    assert site.watch.hosts["shop.example"] == 1
-    assert site.watch.sources[ip_address("192.0.2.1")] == 1
+    assert site.watch.requests.statuses == {2: 5, 5: 1}
+    assert site.watch.requests.hosts["shop.example"] == 1
+    assert site.watch.requests.sources[ip_address("192.0.2.1")] == 1
     site.watch.close()
 
 
