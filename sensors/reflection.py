@@ -7,7 +7,7 @@ all day. Reflectors are many, answer unasked and at length; partners in a conver
 import numpy as np
 
 from rules.traffic import CONVERSATIONS
-from sensors.origins import flows, varied
+from sensors.origins import flows, folded, varied
 from sensors.tables import ANY
 
 MANY = 12.0
@@ -19,12 +19,16 @@ _LONG = {"dns": 300.0, "ntp": 120.0}
 clock's 76."""
 _NO_KEEPALIVE = 400.0
 """Between equal ports (27015 to 27015, 500 to 500) both sides speak the same protocol, in short packets."""
+_SERVERS_PORTS = 1_024
+"""Below this nobody's own port lies (RFC 6056 §3.2) from which another service is asked."""
+_ONE_EACH = 1.5
+"""Packets of a flow, on average, up to which nobody talks to anybody."""
 
 
 def is_reflection(service: str, part: ANY) -> bool:
     """Whether these packets, all from the service's port, look like answers that nobody asked for."""
     if service in CONVERSATIONS:
-        return _from_many(part) and not _converses(part)
+        return (_from_many(part) or _is_unasked(part)) and not _converses(part)
     if service not in _LONG:
         return True
     weights = part["weight"].astype(np.float64)
@@ -40,6 +44,15 @@ def is_reflection(service: str, part: ANY) -> bool:
 
 def _from_many(part: ANY) -> bool:
     return varied(part, "source") >= MANY
+
+
+def _is_unasked(part: ANY) -> bool:
+    """Whether it comes from several, if one sends most of it, and no question can have gone before: to ports that
+    nobody asks from, or ever to another port."""
+    if len(np.unique(folded(part, "source"))) < MANY:
+        return False
+    from_here = (part["destination_port"] < _SERVERS_PORTS) & (part["destination_port"] != part["source_port"])
+    return bool(from_here.mean() >= 0.5) or len(part) <= _ONE_EACH * len(np.unique(flows(part)))
 
 
 def _one_port(part: ANY) -> bool:

@@ -59,6 +59,25 @@ def test_a_gateway_behind_which_many_browse_is_not_hit_by_reflectors() -> None:
     assert not is_reflection("quic", sample)
 
 
+@pytest.mark.parametrize("service", sorted(CONVERSATIONS))
+def test_one_large_reflector_does_not_hide_the_others(service: str) -> None:
+    random = np.random.default_rng(2)
+    for to in (80, random.integers(1_024, 65_536, 4_000)):
+        sample = udp(4_000, 30, PORTS[service], to, 300)
+        sample["source_low"] = np.where(random.random(4_000) < 0.8, MAPPED | 0x08080808, sample["source_low"])
+        assert is_reflection(service, sample)
+
+
+def test_one_large_server_among_many_is_a_conversation() -> None:
+    random = np.random.default_rng(2)
+    flows = np.where(random.random(4_000) < 0.8, 0, np.arange(4_000) % 30)
+    browsing = udp(4_000, 30, 443, EPHEMERAL[flows], 1_250)
+    browsing["source_low"] = MAPPED | (0x08000000 + flows * 40_503)
+    assert not is_reflection("quic", browsing)
+    alone = udp(4_000, 3, PORTS["valve"], random.integers(1_024, 65_536, 4_000), 300)
+    assert names(alone) == ["udp_flood"]
+
+
 def test_players_that_send_from_the_games_own_port_are_no_reflectors() -> None:
     assert names(udp(4_000, 300, PORTS["valve"], PORTS["valve"], 90)) == ["udp_flood"]
 
