@@ -1,5 +1,6 @@
 """What the loop and the database thread tell each other: values, handed over through queues and never waited for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rules.messages import DetectionReport, Heartbeat
@@ -74,11 +75,19 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """From the loop: what people are to be told, by the outbox."""
+
+    kind: str
+    body: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Configured:
     """From the loop: the settings, at start and whenever they change."""
 
     settings: Settings
 
 
-Request = Look | Statuses | Report | Configured | Switched | Expiry | Note
+Request = Look | Statuses | Report | Configured | Switched | News | Expiry | Note
 ToLoop = Known | Left | Away | Written

@@ -48,7 +48,7 @@ from speaker.replies import (
 )
 from speaker.resync import Listing, listed
 from speaker.rollcall import RollCall
-from speaker.sessions import Sessions
+from speaker.sessions import PeerSession, Sessions
 from speaker.settings import Settings
 from speaker.socket import Answering
 from speaker.suspects import Suspects
@@ -476,6 +476,18 @@ class Loop:
             self._are_statuses_due = False
             self._memory.ask(exchange.Statuses(self._ledger.statuses(), is_complete=True))
 
+    def _tell_of_hanging(self, session: PeerSession, now: float) -> None:
+        if session.peer not in self._ledger.neighbours:
+            return
+        name = self._ledger.name(session.peer)
+        if session.is_up:
+            self._memory.ask(exchange.News("neighbour.up", {"id": name}))
+            return
+        waits_for = session.waits_for.value if session.waits_for else ""
+        detail = {"seconds": round(now - session.since), "waits_for": waits_for, "why": session.reason}
+        self._trail.alarm("a session does not come up", neighbour=name, **detail)
+        self._memory.ask(exchange.News("neighbour.hangs", {"id": name, **detail}))
+
     def _report(self, now: float) -> None:
         if now - self._status_at > (BUSY_STATUS_SECONDS if self._talk.in_flight else STATUS_SECONDS):
             self._status_at = now
@@ -483,6 +495,8 @@ class Loop:
         for session in self._sessions.reports(now):
             name = self._ledger.name(session.peer)
             log.info("session", neighbour=name, up=session.is_up, reason=session.reason)
+        for session in self._sessions.hanging(now):
+            self._tell_of_hanging(session, now)
         if now - self._metrics_at > REPORT_SECONDS:
             self._metrics_at = now
             self._gauges.fill(self._ledger, self._sessions, self._suspects, self._talk, self._desire)

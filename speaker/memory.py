@@ -22,7 +22,20 @@ from rules.zone import Zone
 from speaker import log
 from speaker.clock import Clock
 from speaker.desire import Expiry, Offer
-from speaker.exchange import Away, Configured, Known, Left, Look, Report, Request, Statuses, Switched, ToLoop, Written
+from speaker.exchange import (
+    Away,
+    Configured,
+    Known,
+    Left,
+    Look,
+    News,
+    Report,
+    Request,
+    Statuses,
+    Switched,
+    ToLoop,
+    Written,
+)
 from speaker.incidents import Incidents
 from speaker.journal import Note
 from speaker.settings import Settings
@@ -61,6 +74,7 @@ class _Backlog:
     expiries: dict[RuleId, Expiry] = field(default_factory=dict)
     notes: dict[int, Note] = field(default_factory=dict)
     sensors: dict[str, SensorRecord] = field(default_factory=dict)
+    news: list[tuple[News, datetime]] = field(default_factory=list)
 
 
 class Memory:
@@ -151,7 +165,7 @@ class Memory:
         except queue.Empty:
             return batch
 
-    def _note(self, request: Look | Statuses | Configured | Switched | Expiry | Note) -> None:
+    def _note(self, request: Look | Statuses | Configured | Switched | News | Expiry | Note) -> None:
         backlog, now = self._backlog, self._clock.wall()
         match request:
             case Configured(settings):
@@ -167,6 +181,8 @@ class Memory:
                 backlog.expiries[rule] = request
             case Note(number=number):
                 backlog.notes[number] = request
+            case News():
+                backlog.news.append((request, now))
             case Switched(may_act):
                 # What the loop would not take while the switch was thrown, it must be told again.
                 self._may_act, self._counter = may_act, None
@@ -348,7 +364,7 @@ class Memory:
                     why = "ExaBGP did not hold it when the speaker looked"
                     backlog.rows.setdefault(key, replace(row, phase=Phase.ENDED, since=self._clock.wall(), detail=why))
             backlog.complete = None
-        if backlog.rows or backlog.notes or backlog.sensors:
+        if backlog.rows or backlog.notes or backlog.sensors or backlog.news:
             # One wait for the disk.
             with store.together():
                 store.record_announcements(backlog.rows.values())
@@ -356,8 +372,10 @@ class Memory:
                     store.audit(f"speaker:{settings.name}", note.action, note.subject, note.detail, note.at)
                 for sensor in backlog.sensors.values():
                     store.save_sensor_seen(sensor)
+                for news, at in backlog.news:
+                    store.outbox_add(news.kind, news.body, at)
             written = tuple(backlog.notes)
-            for part in (backlog.rows, backlog.notes, backlog.sensors):
+            for part in (backlog.rows, backlog.notes, backlog.sensors, backlog.news):
                 part.clear()
             if written:
                 self._tell(Written(written))

@@ -42,7 +42,7 @@ class RollCall:
         """The configuration names these."""
         before, after = self._expected, {one.peer_address: one for one in neighbours}
         self._expected = after
-        self._sessions.expect(after, now)
+        self._sessions.expect(after.values(), now)
         if self._deserted_since is not None:
             # ExaBGP is about to read its file, and has as long as before.
             self._deserted_since = now

@@ -7,7 +7,7 @@ that neighbour has been told everything (RFC 4724 §4.1), or routers drop what t
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rules.neighbour import Address, SessionFamily
+from rules.neighbour import Address, Neighbour, SessionFamily
 from speaker.replies import Negotiated, Neighbours, PeerState, Session, Waits
 
 DEBOUNCE_SECONDS = 2.0
@@ -34,13 +34,21 @@ class PeerSession:
     families: frozenset[SessionFamily] = frozenset()
     ended: set[SessionFamily] = field(default_factory=set)
     """Families whose End-of-RIB was sent since it came up."""
+    patience: float = 30.0
+    """Seconds: what is not up for so long will hardly come up by itself."""
     reported: bool | None = None
     """The state that was last reported."""
+    is_told: bool = False
+    """That it hangs was told."""
     flaps: int = 0
     inbound: int = 0
     """Alarms about received updates."""
     notification: str = ""
     """The last NOTIFICATION received."""
+
+    def hangs(self, now: float) -> bool:
+        """Whether it should have come up long ago."""
+        return not self.is_up and bool(self.since) and now - self.since > self.patience
 
 
 class Sessions:
@@ -74,11 +82,11 @@ class Sessions:
         """What both ends speak; comes before `up`."""
         self.of(event.peer).families = event.families
 
-    def expect(self, peers: Iterable[Address], now: float) -> None:
-        """These should come up, from now on where they were not known."""
-        for peer in peers:
-            session = self.of(peer)
-            session.since = session.since or now
+    def expect(self, neighbours: Iterable[Neighbour], now: float) -> None:
+        """These should come up, from now on where they were not known; within their hold time."""
+        for one in neighbours:
+            session = self.of(one.peer_address)
+            session.since, session.patience = session.since or now, one.hold_time_seconds
 
     def listed(self, event: Neighbours, now: float) -> tuple[Address, ...]:
         """Where all sessions stand: a new process gets no replay of events. Must be told in its turn among the events:
@@ -117,4 +125,13 @@ class Sessions:
         for session in self.known.values():
             if session.reported != session.is_up and now - session.since >= DEBOUNCE_SECONDS:
                 session.reported = session.is_up
+                yield session
+
+    def hanging(self, now: float) -> Iterator[PeerSession]:
+        """Sessions that began to hang, or ceased to, since they were last asked for."""
+        for session in self.known.values():
+            has_begun = not session.is_told and session.hangs(now)
+            has_ceased = session.is_told and session.is_up
+            if has_begun or has_ceased:
+                session.is_told = has_begun
                 yield session

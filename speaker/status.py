@@ -26,8 +26,10 @@ def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: floa
         {
             "name": one.name,
             "up": (session := sessions.of(peer)).is_up,
-            "for_seconds": round(now - session.since, 1),
+            "for_seconds": round(now - (session.since or now), 1),
             "reason": session.reason,
+            "waits_for": session.waits_for.value if session.waits_for else "",
+            "hangs": session.hangs(now),
             "families": sorted(family.value for family in session.families),
             "end_of_rib": sorted(family.value for family in session.ended),
             "rules": {phase.value: count for (at, phase), count in ledger.counts.items() if at == peer and count},

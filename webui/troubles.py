@@ -48,16 +48,36 @@ def of_speaker(status: Mapping[str, Any] | None, now: datetime) -> Iterator[str]
 def _of_neighbour(one: Mapping[str, Any]) -> Iterator[str]:
     name = f"Neighbour {one.get('name', '')}"
     if one.get("up") is not True:
-        why = f" ({one['reason']})" if one.get("reason") else ""
-        yield (
-            f"{name}: the session is down{why}: nothing can be announced or withdrawn there. Check addresses, AS "
-            "numbers, password and the router's log; `stopbank doctor` looks at this end."
-        )
+        yield f"{name}: {_down(one)}"
     if quarantined := one.get("quarantined"):
         count = len(quarantined)
         yield f"{name}: {count} rules are in quarantine, since they reset this router. Withdraw or rewrite them."
     if one.get("inbound_updates"):
         yield f"{name}: announces routes to us, which it should not. Filter what it exports to the speaker."
+
+
+def _down(one: Mapping[str, Any]) -> str:
+    """What keeps a session, as far as ExaBGP tells, and where to look."""
+    why = f" ({one['reason']})" if one.get("reason") else ""
+    if one.get("hangs") is not True:
+        return f"the session is down{why}: nothing can be announced or withdrawn there. {_WHERE_TO_LOOK['']}"
+    lasted = _lasted(float(one.get("for_seconds") or 0))
+    waits_for = str(one.get("waits_for") or "")
+    what = _KEEPS.get(waits_for, "it does not come up")
+    return f"no session for {lasted}: {what}{why}. {_WHERE_TO_LOOK.get(waits_for, _WHERE_TO_LOOK[''])}"
+
+
+_KEEPS = {
+    "connection": "no TCP connection stands",
+    "open": "TCP connects, and the router does not speak BGP to us or hangs up",
+    "keepalive": "the router answers, and does not agree to what we propose",
+}
+_WHERE_TO_LOOK = {
+    "": "Check addresses, AS numbers, password and the router's log; `stopbank doctor` looks at this end.",
+    "connection": "Check addresses, port, password, filters between, the router's log; `stopbank doctor` looks here.",
+    "open": "Check that BGP runs there and knows our address, and the router's log. It is tried again all the time.",
+    "keepalive": "Check AS numbers, families and hold time at both ends, and the router's log.",
+}
 
 
 def of_kill_switch(mode: str) -> Iterator[str]:

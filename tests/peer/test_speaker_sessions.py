@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
+from dataclasses import replace
 
 import pytest
-from speaker_lab import flowspec, speaker_lab
+from speaker_lab import SpeakerLab, flowspec, neighbour, speaker_lab
 
 from lab.namespaces import wait_until
 
@@ -45,3 +47,28 @@ def test_an_exabgp_that_lets_go_of_its_neighbours_is_ended_and_its_successor_has
         lab.start()
         lab.wait_up()
         wait_until(lambda: len(lab.routers["gobgp0"].flowspec()) == COUNT, "the rules do not come back")
+
+
+def test_a_router_that_takes_the_connection_and_says_nothing_is_named_and_comes_up_as_soon_as_it_speaks() -> None:
+    quick = replace(neighbour("gobgp", 0), hold_time_seconds=3)
+    with speaker_lab("gobgp", neighbours=(quick,), start=False) as lab:
+        router = lab.routers["gobgp0"]
+        router.stop()
+        with router.namespace.call(lambda: socket.create_server((str(quick.peer_address), quick.port))) as mute:
+            lab.start()
+            taken, _ = mute.accept()
+            with taken:
+                wait_until(lambda: lab.neighbour("gobgp0").get("hangs") is True, "nobody is told")
+                one = lab.neighbour("gobgp0")
+                assert (one["up"], one["waits_for"]) == (False, "open") and 3 <= one["for_seconds"] < 30
+                assert "a session does not come up" in lab.log
+                wait_until(lambda: told(lab, "neighbour.hangs"), "no notice")
+        router.start()
+        lab.wait_up()
+        assert lab.neighbour("gobgp0")["hangs"] is False
+        wait_until(lambda: told(lab, "neighbour.up"), "no notice that it is over")
+
+
+def told(lab: SpeakerLab, kind: str) -> bool:
+    """Whether people were told of the router."""
+    return [one.payload["id"] for one in lab.store.outbox() if one.kind == kind] == ["gobgp0"]

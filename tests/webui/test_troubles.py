@@ -40,6 +40,10 @@ def test_a_silent_speaker_is_one_trouble_and_its_old_words_none(status: Any) -> 
     [
         ({"up": False, "reason": "peer reset"}, ("down", "peer reset", "stopbank doctor")),
         ({"up": None}, ("down",)),
+        ({"up": False, "hangs": True, "for_seconds": 600, "waits_for": "connection"}, ("10 min", "no TCP", "filters")),
+        ({"up": False, "hangs": True, "for_seconds": 90, "waits_for": "open"}, ("90 s", "does not speak", "BGP runs")),
+        ({"up": False, "hangs": True, "for_seconds": 90, "waits_for": "keepalive"}, ("does not agree", "AS numbers")),
+        ({"up": False, "hangs": True, "for_seconds": 90, "waits_for": ""}, ("does not come up", "stopbank doctor")),
         ({"up": True, "quarantined": ["a", "b"]}, ("2 rules", "quarantine", "Withdraw")),
         ({"up": True, "inbound_updates": 1}, ("announces routes to us", "Filter")),
     ],
