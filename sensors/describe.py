@@ -154,7 +154,7 @@ class Describer:
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
         """What a target got in a span of analysis time, both ends included, and, for a closer look, what it sent."""
         if not self._judging:
-            got = newest(tables, target, begin_ns, end_ns, len(tables.ring))
+            got = newest(tables, target, begin_ns, end_ns, tables.remembers)
             return got, got[:0]
         recent = self._remembered.recent(tables, begin_ns)
         span = recent.between(begin_ns, end_ns)
@@ -210,7 +210,7 @@ class Describer:
         kept, is_prefix = self._reservoir.of(target), judge.is_prefix(target)
         if len(kept) >= FULL and not is_prefix:
             return kept
-        samples = self._remembered.history(tables).got(target, slice(None))
+        samples = self._remembered.history(tables, target)
         return np.concatenate([kept, self._reservoir.without(samples) if is_prefix else samples])
 
 

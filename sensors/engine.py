@@ -6,7 +6,6 @@ Who feeds the tables calls `tick`; detections go to a callback at once. Reads no
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from rules.match import Network
 from rules.traffic import State, Vantage
 from rules.zone import Metric, Zone
-from sensors import newest, sources, tables, walk
+from sensors import fanout, newest, sources, tables, walk
 from sensors.attack import Attack
 from sensors.baseline_limits import Learning
 from sensors.covering import Covering
@@ -61,16 +60,18 @@ class Engine:
         judging: bool = False,
         floor: float | None = None,
         learning: Learning | None = None,
+        shards: int = 1,
     ) -> None:
         """`judging`: look closer before calling something an attack (`sensors.judge`); `floor`: its explicit
         threshold, packets per second; `measures`: instead of the zones' limits; `learning`: learn further limits for
-        the zones that want them (`sensors.learned`)."""
+        the zones that want them (`sensors.learned`); `shards`: processors that count (`sensors.fanout`)."""
         self._settings = settings = detecting or Detecting()
         sizes = memory or Memory()
         self._sensor = sensor
         self._judging, self._zones = judging, tuple(zones)
-        self.tables = tables.make(
+        self.tables = fanout.make(
             _protected(zones),
+            shards=shards,
             rows=sizes.hosts,
             ring=sizes.recent_packets,
             normal=sizes.normal_packets,
@@ -98,7 +99,7 @@ class Engine:
         self._sources = Sources(self.tables)
         # A capture file tells what came before its attacks.
         self.reservoir = Reservoir(places=1) if judging else Reservoir()
-        self._fresh = Fresh(FRESH_PER_TICK)
+        self._fresh = [Fresh(FRESH_PER_TICK // shards) for _ in range(shards)]
         self._describer = Describer(settings, judging, floor, self.reservoir)
         self._started, self._short, self._ending = 0, False, False
         self._seen: datetime | None = None
@@ -120,12 +121,15 @@ class Engine:
         self._telling.end(prefixed, self.tables, self._measures.names, self._now, self._seen)
         prefixes = tables.prefix_table(_protected(zones))
         # The same arrays: only the prefixes are others.
-        self.tables = replace(self.tables, prefixes=prefixes)
+        self.tables = self.tables.protecting(prefixes)
         self._zones, self._measures = tuple(zones), zone_measures(zones)
         self.tables.state[COVERING] = bool(zones)
-        walk.rezone(self.tables.rows, self.tables.used, prefixes, len(zones))
+        for shard in self.tables.shards:
+            first = int(shard.state[tables.FIRST_ROW])
+            walk.rezone(shard.rows[first:], shard.used, prefixes, len(zones))
         self._covering.reset()
         self._windows.measure(self._measures)
+        self.tables.spread(limits=True)
         if self.learned:
             self.learned.protect(self._measures, zones)
 
@@ -136,9 +140,10 @@ class Engine:
 
     def warm_up(self) -> None:
         """Compiles the kernel; call before the first packet."""
-        walk.warm_up(self.tables)
-        sources.warm_up(self.tables)
-        newest.warm_up(self.tables)
+        one = self.tables.shards[0]
+        walk.warm_up(one)
+        sources.warm_up(one)
+        newest.warm_up(one)
         self.reservoir.warm_up()
         self._usual.warm_up()
 
@@ -146,12 +151,15 @@ class Engine:
         """Traffic counts from `now` on (ns)."""
         self._started = now
         self._short = False
+        self.tables.gather()
         self._windows.start(now)
         self._usual.start(now)
+        self.tables.spread(limits=True)
 
     def tick(self, now: int, seen: datetime) -> None:
         """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages."""
         self._seen, self._now = seen, now
+        self.tables.gather()
         self._covering.add_up()
         self._sources.feed(self.tables)
         learned = self.learned
@@ -170,12 +178,14 @@ class Engine:
             self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
         self._telling.speak(self.tables, self._measures.names, now, seen)
         self._keep()
+        self.tables.spread()
 
     def _keep(self) -> None:
         """Some of what came since the last tick is normal: where nothing is suspected."""
         if not self._judging:
             self.reservoir.block(*doubtful(self.tables, {*self._detector.tracks, *self.attacks}, self._zones))
-            self.reservoir.fill(self._fresh.take(self.tables))
+            for fresh, shard in zip(self._fresh, self.tables.shards, strict=True):
+                self.reservoir.fill(fresh.take(shard))
 
     def _zone_rows(self) -> range:
         return self._covering.zone_rows(len(self._zones)) if self.tables.state[COVERING] else range(0)

@@ -39,6 +39,7 @@ from sensors.tables import (
     WARM_AT,
     ZONES_AT,
     Tables,
+    in_order,
 )
 
 
@@ -147,14 +148,6 @@ class Fanned(Tables):
             part.state[EPOCH], part.state[COVERING] = self.state[EPOCH], self.state[COVERING]
             if limits:
                 part.state[SCREEN_AT:WARM_AT] = self.state[SCREEN_AT:WARM_AT]
-
-
-def in_order(parts: list[ANY]) -> ANY:
-    """Entries of several rings in the order of time."""
-    if len(parts) == 1:
-        return parts[0]
-    entries = np.concatenate(parts)
-    return entries[np.argsort(entries["time"], kind="stable")]
 
 
 def make(

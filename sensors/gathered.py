@@ -111,12 +111,16 @@ class Gathering:
         self._ports = np.zeros(65_536, np.uint8)
         self._ports[list(ports)] = 1
         self._out, self._lots = np.zeros((MOST, WORDS), np.uint64), np.zeros(MOST, np.uint32)
-        self._read, self._count, self.one_of = int(tables.state[RING_HEAD]), 0, 1
+        self._read, self._count, self.one_of = [int(shard.state[RING_HEAD]) for shard in tables.shards], 0, 1
 
     def feed(self, tables: Tables) -> None:
         """Takes what was remembered since the last time, in some 3 ns for each packet."""
-        end = int(tables.state[RING_HEAD])
-        begin, self._read = max(self._read, end - len(tables.ring)), end
+        for number, shard in enumerate(tables.shards):
+            end = int(shard.state[RING_HEAD])
+            begin, self._read[number] = max(self._read[number], end - len(shard.ring)), end
+            self._feed(shard, begin, end)
+
+    def _feed(self, tables: Tables, begin: int, end: int) -> None:
         while True:
             begin, self._count = gather(
                 tables.ring, begin, end, self._ports, int(tables.state[SEED]), self.one_of, self._told, self._out,
@@ -139,8 +143,11 @@ class Gathering:
         self._told[:] = 0
         if count < MOST // 4:
             self.one_of = max(1, one_of // 2)
-        entries = self._out[:count].copy().view(HEADER).reshape(-1)
-        return Handed(entries, self._lots[:count].copy(), one_of)
+        entries, lots = self._out[:count].copy().view(HEADER).reshape(-1), self._lots[:count].copy()
+        if len(self._read) > 1:
+            order = np.argsort(entries["time"], kind="stable")
+            entries, lots = entries[order], lots[order]
+        return Handed(entries, lots, one_of)
 
 
 def warm_up(tables: Tables) -> None:

@@ -99,7 +99,7 @@ def warm_up(engine: "Engine") -> None:
     from sensors import gathered
 
     engine.warm_up()
-    gathered.warm_up(engine.tables)
+    gathered.warm_up(engine.tables.shards[0])
     for part in engine.learned.parts if engine.learned else ():
         part.warm_up()
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rules.match import Network
 from sensors.compiled import inlined, kernel
 from sensors.headers import COLUMNS, HEADER, WORDS
-from sensors.tables import ANY, RING_HEAD, UNSIGNED, Tables, masked
+from sensors.tables import ANY, RING_HEAD, UNSIGNED, Tables, in_order, masked
 
 EVERY_KIND = (1 << COLUMNS) - 1
 
@@ -108,18 +108,24 @@ def newest(
 ) -> ANY:
     """At most so many of the newest entries of a span, both ends included, oldest first, as `headers.HEADER`. `kinds`:
     only those, a bit for each; `beside`: not those to these networks."""
-    out = np.empty((min(most, len(tables.ring)), WORDS), np.uint64)
     others = np.array([*map(masked, beside)], np.uint64).reshape(-1, 4)
-    head = int(tables.state[RING_HEAD])
-    begin = collect(tables.ring, head, begin_ns, end_ns, _as_array(target), others, kinds, out)
-    return out[begin:].view(HEADER).reshape(-1)
+    parts = []
+    for shard in tables.holding(target):
+        out = np.empty((min(most, len(shard.ring)), WORDS), np.uint64)
+        head = int(shard.state[RING_HEAD])
+        begin = collect(shard.ring, head, begin_ns, end_ns, _as_array(target), others, kinds, out)
+        parts.append(out[begin:].view(HEADER).reshape(-1))
+    return in_order(parts)[-most:] if len(parts) > 1 else parts[0]
 
 
 def rates_of(tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[NDArray[np.int64], int]:
     """Packets of each kind in a span, and when the first of them came, 0 without one."""
     counts = np.zeros(64, np.int64)
-    first = tally(tables.ring, int(tables.state[RING_HEAD]), begin_ns, end_ns, _as_array(target), counts)
-    return counts[:COLUMNS], int(first)
+    firsts = [
+        int(tally(shard.ring, int(shard.state[RING_HEAD]), begin_ns, end_ns, _as_array(target), counts))
+        for shard in tables.holding(target)
+    ]
+    return counts[:COLUMNS], min((first for first in firsts if first), default=0)
 
 
 def _as_array(network: Network) -> UNSIGNED:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rules.match import Network
 from sensors.judge import inside
-from sensors.tables import ANY, KEPT, NORMAL_HEAD, RING_HEAD, Tables, key
+from sensors.tables import ANY, FIRST_ROW, KEPT, NORMAL_HEAD, RING_HEAD, Tables, key
 
 _ALL = (1 << 64) - 1
 CHUNK = 1_024
@@ -62,8 +62,8 @@ class Remembered:
 
     def __init__(self) -> None:
         self._head, self._begin = -1, 0
-        self._kept = (-1, -1)
-        self._recent = self._history = Moment(np.zeros(0))
+        self._recent = Moment(np.zeros(0))
+        self._histories: dict[int, tuple[tuple[int, int], Moment]] = {}
 
     def recent(self, tables: Tables, begin_ns: int) -> Moment:
         """The packets of the ring, at least those from then on."""
@@ -73,13 +73,18 @@ class Remembered:
             self._recent = Moment(tables.since(begin_ns))
         return self._recent
 
-    def history(self, tables: Tables) -> Moment:
-        """The samples of normal traffic; not in the order of time."""
-        kept = int(tables.state[NORMAL_HEAD]), int(tables.state[KEPT])
-        if kept != self._kept:
-            self._kept = kept
-            self._history = Moment(tables.history())
-        return self._history
+    def history(self, tables: Tables, target: Network) -> ANY:
+        """The samples of a target's normal traffic; not in the order of time."""
+        found = [self._samples(shard).got(target, slice(None)) for shard in tables.holding(target)]
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def _samples(self, shard: Tables) -> Moment:
+        kept, number = (int(shard.state[NORMAL_HEAD]), int(shard.state[KEPT])), int(shard.state[FIRST_ROW])
+        known, samples = self._histories.get(number, ((-1, -1), self._recent))
+        if kept != known:
+            samples = Moment(shard.history())
+            self._histories[number] = kept, samples
+        return samples
 
 
 def thinned(entries: ANY, most: int) -> ANY:

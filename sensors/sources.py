@@ -94,7 +94,7 @@ class Sources:
         self._free = list(range(MOST - 1, -1, -1))
         self._kinds = np.zeros(MOST, np.int64)
         self._registers = np.zeros((MOST, REGISTERS), np.uint8)
-        self._read = 0
+        self._read = [0] * len(tables.shards)
 
     def open(self, tables: Tables, row: int, target: Network, kinds: int, first_ns: int) -> None:
         """Counts a target's sources among packets of these kinds (a bit for each), from that analysis time on."""
@@ -113,7 +113,8 @@ class Sources:
         else:
             wide = {slot: masked(target)}
             self._wide |= wide
-        self._feed(tables, self._read - tables.count_since(first_ns), mine, wide)
+        begin = [read - shard.count_since(first_ns) for read, shard in zip(self._read, tables.shards, strict=True)]
+        self._feed(tables, begin, mine, wide)
 
     def close(self, row: int) -> None:
         """The attack is over."""
@@ -125,18 +126,19 @@ class Sources:
 
     def feed(self, tables: Tables) -> None:
         """Takes what came since the last time."""
-        begin, self._read = self._read, int(tables.state[RING_HEAD])
+        begin, self._read = self._read, [int(shard.state[RING_HEAD]) for shard in tables.shards]
         if self._rows:
             self._feed(tables, begin, self._slots, self._wide)
 
     def _feed(
-        self, tables: Tables, begin: int, slots: NDArray[np.int16], wide: dict[int, tuple[int, int, int, int]]
+        self, tables: Tables, begin: list[int], slots: NDArray[np.int16], wide: dict[int, tuple[int, int, int, int]]
     ) -> None:
-        first = max(begin, self._read - len(tables.ring), 0)
         prefixes = np.array(list(wide.values()), np.uint64).reshape(-1, 4)
         where = np.array(list(wide), np.int64)
         seed = int(tables.state[SEED])
-        feed(tables.ring, first, self._read, seed, slots, prefixes, where, self._kinds, self._registers)
+        for shard, first, end in zip(tables.shards, begin, self._read, strict=True):
+            first = max(first, end - len(shard.ring), 0)
+            feed(shard.ring, first, end, seed, slots, prefixes, where, self._kinds, self._registers)
 
     def count(self, row: int) -> int:
         """So many so far; 0 for a target that isn't counted."""

@@ -6,7 +6,7 @@ wide arrays, because each array that a compiled function takes out of a containe
 
 import secrets
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -252,6 +252,12 @@ def prefix_table(protected: Iterable[tuple[Network, int]]) -> UNSIGNED:
     spans = intervals(protected)
     lines = [(first >> 64, first & _LOW, last >> 64, last & _LOW, zone) for first, last, zone in spans]
     return np.array(lines, np.uint64).reshape(-1, 5)
+
+
+def in_order(parts: Sequence[ANY]) -> ANY:
+    """Entries of several rings in the order of time."""
+    entries = np.concatenate(parts)
+    return entries[np.argsort(entries["time"], kind="stable")]
 
 
 def address(high: int, low: int) -> Network:

@@ -32,7 +32,7 @@ class TargetRates:
 
     def look(self, tables: Tables, zones: tuple[Zone, ...], now: float) -> list[dict[str, object]]:
         """The hosts with the highest rates and severities since the last look; `now` in seconds."""
-        used = tables.used
+        used = tables.reach
         counts = tables.rows[:used, Column.PACKETS : Column.BYTES + 1].copy()
         common = min(len(self._counts), used)
         fresh = counts.copy()

@@ -45,7 +45,7 @@ class Usual:
         """The rows whose turn it is; each comes once in a round, those of `last` at its end."""
         used = self._tables.used
         until = min(used, int(used * (now - self._begun) / ROUND_NS) + 1)
-        rows = np.arange(self._done, max(until, self._done))
+        rows = self._tables.in_use(self._done, max(until, self._done))
         self._done = max(until, self._done)
         if self._done >= used and now - self._begun >= ROUND_NS:
             self.start(now)
