@@ -24,7 +24,9 @@ SUPERVISOR = "run.pid"
 CONFIGURATION = "exabgp.conf"
 
 ANSWER_SECONDS = 2.0
-"""A speaker that takes longer is killed."""
+"""A speaker that takes longer is killed, unless it is seen to work: then it only has little of a busy machine."""
+BUSY_SECONDS = 10.0
+"""How much longer such a one may take: killed at work it can cost all sessions (`speaker.rollcall`)."""
 CLEAR_SECONDS = 60.0
 """How long to wait until everything is withdrawn: ExaBGP clears about a thousand routes a second."""
 ABSENT_SECONDS = 3.0
@@ -157,6 +159,30 @@ def _words(pid: int) -> list[str]:
     return _command(pid).rstrip("\0").split("\0")
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How far a process has come."""
+
+    pid: int
+    is_runnable: bool
+    """It computes or waits for a processor or a disk, not for something to do."""
+    ticks: int
+    """Processor time it has had."""
+
+    def goes_on(self, before: "_Work | None") -> bool:
+        """Whether this is the same process, and not one that stands still."""
+        return before is not None and before.pid == self.pid and (self.is_runnable or self.ticks > before.ticks)
+
+
+def _work(state: Path) -> _Work | None:
+    pid = _speaker(state)
+    try:
+        words = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return _Work(pid or 0, words[0] in "RD", int(words[11]) + int(words[12]))
+    except (OSError, IndexError):
+        return None
+
+
 def _command(pid: int) -> str:
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace")
@@ -179,7 +205,7 @@ def throw(state: Path, mode: KillMode, by: str, now: datetime, patience_seconds:
     """Throw (or lift) the switch and wait for what comes of it. Raises `OSError` when the flag can't be written."""
     write(state, mode, by, now)
     was_killed = False
-    answer = ask(state, render_request(Kill(mode, by)), ANSWER_SECONDS)
+    answer = _tell(state, render_request(Kill(mode, by)))
     if isinstance(answer, Declined) and not answer.retry:
         return Report(mode, 0, 0, was_killed, f"the flag is set, but the speaker declines: {_words_of(answer)}")
     if answer is None:
@@ -188,6 +214,23 @@ def throw(state: Path, mode: KillMode, by: str, now: datetime, patience_seconds:
         except PermissionError:
             return Report(mode, 0, 0, was_killed, NOT_PERMITTED)
     return _wait(state, mode, was_killed, patience_seconds)
+
+
+def _tell(state: Path, request: bytes) -> Answer | None:
+    """The speaker's answer; None when there is no speaker, or one that stands still."""
+    before, began = _work(state), time.monotonic()
+    limit = ANSWER_SECONDS
+    while (left := began + limit - time.monotonic()) > 0:
+        answer = ask(state, request, left)
+        work = _work(state)
+        if answer is not None or work is None:
+            return answer
+        if work.goes_on(before):
+            limit = ANSWER_SECONDS + BUSY_SECONDS
+        if time.monotonic() < began + limit:
+            # One that has just started has no socket yet.
+            time.sleep(_POLL_SECONDS)
+    return None
 
 
 NOT_PERMITTED = (

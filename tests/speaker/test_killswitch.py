@@ -83,6 +83,40 @@ def test_a_speaker_that_may_not_be_killed_is_a_problem_at_once(tmp_path: Path, m
         raise PermissionError
 
     killswitch.write_pid(tmp_path)
+    # This very process, which is at work.
+    monkeypatch.setattr(killswitch, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr("speaker.killswitch.os.kill", refuse)
     report = killswitch.throw(tmp_path, KillMode.WITHDRAW_ALL, "alice", NOW, patience_seconds=300)
     assert "run as root or as the user Stopbank runs as" in report.problem and not report.was_killed
+
+
+LISTEN = r"""
+import socket, sys, threading, time
+from pathlib import Path
+from speaker import killswitch
+from rules.messages import Accepted, render_answer
+state, how = Path(sys.argv[1]), sys.argv[2]
+killswitch.write_pid(state)
+print(flush=True)
+began = time.monotonic()
+while time.monotonic() < began + killswitch.ANSWER_SECONDS + 0.5:
+    how == "busy" or time.sleep(0.1)
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(str(state / killswitch.SOCKET))
+    server.listen()
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(render_answer(Accepted({"kill": {"mode": "freeze", "done": True}})) + b"\n")
+"""
+
+
+@pytest.mark.parametrize(("how", "is_killed"), [("busy", False), ("idle", True)])
+def test_a_speaker_that_is_slow_to_answer_lives_on_while_it_works(tmp_path: Path, how: str, is_killed: bool) -> None:
+    arguments = [sys.executable, "-c", LISTEN, str(tmp_path), how]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        report = killswitch.throw(tmp_path, KillMode.FREEZE, "alice", NOW, patience_seconds=5)
+        assert report.was_killed is is_killed
+        process.kill()
