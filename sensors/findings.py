@@ -1,5 +1,6 @@
 """What an analysis found, as values and as the documented JSON: incidents, heaviest first, and what was not counted."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rules.action import Discard, RateLimit
@@ -75,16 +76,21 @@ def _incident(incident: Incident) -> dict[str, object]:
         "confidence": attack.confidence,
         "first_seen": moment(attack.first_ns).isoformat(),
         "last_seen": moment(incident.last_ns).isoformat(),
-        "rules": [
-            {
-                "flowspec": str(FlowSpec(signature.match, _action(signature))),
-                "coverage": round(signature.coverage, 4),
-                "collateral": None if signature.collateral is None else round(signature.collateral, 4),
-            }
-            for signature in attack.signatures
-        ],
+        "rules": rules_to_json(attack.signatures),
         "ioc": attack.details,
     }
+
+
+def rules_to_json(signatures: Iterable[Signature]) -> list[dict[str, object]]:
+    """The rules that would help, as text that can be announced."""
+    return [
+        {
+            "flowspec": str(FlowSpec(signature.match, _action(signature))),
+            "coverage": round(signature.coverage, 4),
+            "collateral": None if signature.collateral is None else round(signature.collateral, 4),
+        }
+        for signature in signatures
+    ]
 
 
 def _action(signature: Signature) -> Discard | RateLimit:

@@ -97,6 +97,11 @@ class Requests:
         """Within the window; packets are requests."""
 
     @property
+    def looks(self) -> tuple[Look, ...]:
+        """Those within the window, oldest first."""
+        return tuple(self._looks)
+
+    @property
     def sources(self) -> Counter[Address]:
         """Requests by source within the window."""
         return sum((look.sources for look in self._looks), Counter())

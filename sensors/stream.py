@@ -38,9 +38,10 @@ _FOREIGN = {
 class Stream:
     """An open capture, unpacked while it is read."""
 
-    def __init__(self, path: str | Path) -> None:
-        """`-`: standard input. Raises `Refused` with one line when it can't be read at all."""
-        self.path = str(path)
+    def __init__(self, path: str | Path, field: str = "capture") -> None:
+        """`-`: standard input; `field`: what it is called where it is refused. Raises `Refused` with one line when it
+        can't be read at all."""
+        self.path, self.field = str(path), field
         self._opened = ExitStack()
         try:
             name = Path("/dev/stdin" if self.path == "-" else path)
@@ -54,12 +55,12 @@ class Stream:
                     break
             for foreign, why in _FOREIGN.items():
                 if self.magic.startswith(foreign):
-                    raise Refused("capture", path, why)
+                    raise Refused(field, path, why)
             if not self.magic:
-                raise Refused("capture", path, "is empty")
+                raise Refused(field, path, "is empty")
         except UNREADABLE as error:
             self.close()
-            raise Refused("capture", path, f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+            raise Refused(field, path, f"can't be read: {getattr(error, 'strerror', None) or error}") from None
         except Refused:
             self.close()
             raise

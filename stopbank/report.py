@@ -1,5 +1,5 @@
 """The report of `stopbank analyze` for people: one block for each attack, rules as they can be copied, and at the end
-what was not counted and why. On a terminal, a bar shows how far a long file is read."""
+what was not counted and why. On a terminal, a bar shows how far long files are read."""
 
 import os
 import sys
@@ -39,16 +39,27 @@ def watching(path: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Writes the report (`Report.to_json`) to stdout, as wide as the terminal is."""
+    """Writes the report on a capture (`findings.Report.to_json`) to stdout, as wide as the terminal is."""
+    _print(report, f"{report['capture']}: {report['packets']:,} packets in {_seconds(report['duration_s'])}", _lines)
+
+
+def print_log_report(report: dict[str, Any]) -> None:
+    """The same for access logs (`analyze_logs.LogReport.to_json`)."""
+    logs = ", ".join(f"{log} ({format})" for log, format in zip(report["access_logs"], report["formats"], strict=True))
+    _print(report, f"{logs}: {report['requests']:,} requests in {_seconds(report['duration_s'])}", _log_lines)
+
+
+def _print(
+    report: dict[str, Any], looked_at: str, lines: Callable[[dict[str, Any]], Iterator[tuple[str, str]]]
+) -> None:
     # What is piped goes to files and pagers, which wrap as they like.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
     incidents = report["incidents"]
     found = f"{len(incidents)} attack{'s' * (len(incidents) != 1)}" if incidents else "no attack found"
-    head = f"{report['capture']}: {report['packets']:,} packets in {_seconds(report['duration_s'])}: {found}"
-    console.print(Text(head, style="bold"), soft_wrap=True)
+    console.print(Text(f"{looked_at}: {found}", style="bold"), soft_wrap=True)
     for incident in incidents:
         console.print()
-        _print_incident(console, incident)
+        _print_incident(console, incident, lines(incident))
     if report["notes"]:
         console.print()
         console.print(Text("Not counted, or not as it stands:", style="bold"))
@@ -56,12 +67,13 @@ def print_report(report: dict[str, Any]) -> None:
             console.print(Padding(Text(note), (0, 0, 0, 2), expand=False))
 
 
-def _print_incident(console: Console, incident: dict[str, Any]) -> None:
-    console.print(Text.assemble((incident["target"], "bold red"), "  ", (incident["vector"], "bold")), soft_wrap=True)
+def _print_incident(console: Console, incident: dict[str, Any], lines: Iterator[tuple[str, str]]) -> None:
+    target = incident["target"] or "the server"
+    console.print(Text.assemble((target, "bold red"), "  ", (incident["vector"], "bold")), soft_wrap=True)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _lines(incident):
+    for name, value in lines:
         table.add_row(name, Text(value))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     for rule in incident["rules"]:
@@ -70,16 +82,36 @@ def _print_incident(console: Console, incident: dict[str, Any]) -> None:
         console.print(Text(f"  {rule['flowspec']}", style="green"), soft_wrap=True)
 
 
+def _log_lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    peak = f"{incident['peak_rps']:,.0f} requests/s, {_bits(incident['peak_bps'])} answered"
+    yield "peak", f"{peak}; {incident['requests']:,} requests in all"
+    yield "when", _when(incident)
+    yield "sources", f"{incident['sources']:,}{_SPOOFED[incident['spoofed']]}"
+    details = incident["ioc"]
+    yield "", ", ".join(f"{one['address']} ({one['requests']:,})" for one in details["sources"][:_TOP])
+    for key, name in (("hosts", "sites"), ("statuses", "answers")):
+        if details[key]:
+            yield name, ", ".join(f"{value} ({count:,})" for value, count in [*details[key].items()][:_TOP])
+    if not incident["target"]:
+        yield "rules", "need the server's address: --zone ADDRESS"
+
+
+def _when(incident: dict[str, Any]) -> str:
+    first, last = (datetime.fromisoformat(incident[key]) for key in ("first_seen", "last_seen"))
+    return f"{first:%Y-%m-%d %H:%M:%S.%f} UTC, for {_seconds((last - first).total_seconds())}"
+
+
 def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "vectors", ", ".join(_vector(one) for one in incident["vectors"])
     peak = f"{incident['peak_pps']:,.0f} packets/s, {_bits(incident['peak_bps'])}"
     yield "peak", f"{peak}; {incident['packets']:,} packets in all"
-    first, last = (datetime.fromisoformat(incident[key]) for key in ("first_seen", "last_seen"))
-    yield "when", f"{first:%Y-%m-%d %H:%M:%S.%f} UTC, for {_seconds((last - first).total_seconds())}"
+    yield "when", _when(incident)
     yield "sources", f"{incident['sources']:,}{_SPOOFED[incident['spoofed']]}"
     if "confidence" in incident:
         yield "confidence", f"{incident['confidence']:.0%}"
     details = incident["ioc"]
+    if details.get("connections"):
+        yield "connections", f"{details['connections']:,} at its worst"
     if details.get("sources"):
         yield "", ", ".join(f"{one['address']} ({one['packets']:,})" for one in details["sources"][:_TOP])
     for key, name in _OBSERVED.items():

@@ -1,12 +1,13 @@
 """`stopbank analyze` and `stopbank enforce`: what a capture shows, and FlowSpec on this machine."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rules.errors import Problem, Refused
-from rules.match import parse_prefix
+from rules.match import Network, parse_prefix
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import fail, refuse, show
@@ -35,34 +36,70 @@ def enforce(
 
 
 def analyze(
-    capture: Annotated[Path, typer.Argument(help="A pcap or pcapng file; `-` reads standard input")],
+    capture: Annotated[Path | None, typer.Argument(help="A pcap or pcapng file; `-` reads standard input")] = None,
+    access_log: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead of a capture, a web server's log (nginx, Apache, Caddy, HAProxy); may be repeated"),
+    ] = None,
     zone: Annotated[
-        list[str] | None, typer.Option(help="A protected prefix; without any, every destination counts")
+        list[str] | None,
+        typer.Option(
+            help="A protected prefix; without any, every destination counts. With a log: the server's address"
+        ),
     ] = None,
     pps: Annotated[
-        float | None, typer.Option(min=1, help="The packet rate of one host that counts as an attack")
+        float | None,
+        typer.Option(
+            min=1, help="The rate of one host that counts as an attack: packets, or a log's requests, a second"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a capture shows: attacks, their vectors, and the rules that would help. Announces nothing."""
+    """What a capture or a web server's log shows: attacks, their vectors, the rules that would help. Announces
+    nothing."""
     from sensors import analyze as analysis
-    from stopbank.report import print_report, watching
+    from sensors import analyze_logs
+    from stopbank.report import print_log_report, print_report, watching
 
+    try:
+        prefixes = _prefixes(zone or ())
+        if access_log:
+            if capture is not None:
+                raise Refused("capture", capture, "is one thing too many beside --access-log: analyze them one by one")
+            server = _server(prefixes)
+            with watching(", ".join(map(str, access_log))) as progress:
+                found = analyze_logs.run(access_log, server, pps, progress).to_json()
+        elif capture is None:
+            raise Refused("capture", "", "is missing: name a capture file, or web servers' logs with --access-log")
+        else:
+            with watching(str(capture)) as progress:
+                found = analysis.run(capture, prefixes, pps, progress=progress).to_json()
+    except Refused as error:
+        refuse(error, as_json, code=2)
+    if as_json:
+        show(found, True, "")
+    else:
+        (print_log_report if access_log else print_report)(found)
+
+
+def _prefixes(texts: Iterable[str]) -> tuple[Network, ...]:
     problems: list[Problem] = []
     prefixes = []
-    for one in zone or ():
+    for one in texts:
         try:
             prefixes.append(parse_prefix("zone", one))
         except Refused as error:
             problems += error.problems
-    try:
-        if problems:
-            raise Refused.all(problems)
-        with watching(str(capture)) as progress:
-            report = analysis.run(capture, tuple(prefixes), pps, progress=progress)
-    except Refused as error:
-        refuse(error, as_json, code=2)
-    if as_json:
-        show(report.to_json(), True, "")
-    else:
-        print_report(report.to_json())
+    if problems:
+        raise Refused.all(problems)
+    return tuple(prefixes)
+
+
+def _server(prefixes: tuple[Network, ...]) -> Network | None:
+    """The address that a log's clients come to; a log doesn't tell it."""
+    if not prefixes:
+        return None
+    if len(prefixes) > 1 or prefixes[0].prefixlen < prefixes[0].max_prefixlen:
+        given = ", ".join(map(str, prefixes))
+        raise Refused("zone", given, "with --access-log, must be the one address that the server's clients come to")
+    return prefixes[0]

@@ -69,3 +69,47 @@ def test_what_cannot_be_read_is_one_line_and_exit_2(tmp_path: Path) -> None:
         assert (code, out, error.count("\n")) == (2, "", 1), path
         assert error.startswith("error: capture: ")
         assert why in error
+
+
+LOG = b"".join(
+    b'192.0.2.%d - - [04/May/2026:12:00:%02d +0000] "GET / HTTP/1.1" 200 5 "-" "-"\n' % (number % 3, number // 2_000)
+    for number in range(20_000)
+)
+
+
+def test_an_access_log_is_reported_like_a_capture(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(LOG + b"not a line\n")
+    code, out, error = stopbank("--access-log", str(path), "--zone", "203.0.113.7/32")
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{path} (combined): 20,000 requests in 10.000 s: 1 attack"
+    assert "203.0.113.7  http_flood" in lines
+    assert sum(line.startswith("  match { destination 203.0.113.7/32; source 192.0.2.") for line in lines) == 3
+    assert "1 lines that are no combined" in lines[-1]
+    assert stopbank("--access-log", str(path), "--pps", "5000")[1].splitlines()[0].endswith("no attack found")
+
+
+def test_a_log_comes_through_a_pipe_and_needs_no_address(tmp_path: Path) -> None:
+    code, out, error = stopbank("--access-log", "-", "--json", data=LOG)
+    [incident] = json.loads(out)["incidents"]
+    assert (code, error, incident["target"], incident["rules"]) == (0, "", None, [])
+    code, out, _ = stopbank("--access-log", "-", data=LOG)
+    assert "the server  http_flood" in out.splitlines()
+    assert any("need the server's address" in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "capture: "),
+        (("a.pcap", "--access-log", "a.log"), "analyze them one by one"),
+        (("--access-log", "a.log", "--zone", "203.0.113.0/24"), "the one address"),
+        (("--access-log", "/nowhere/a.log"), "access_log: '/nowhere/a.log': can't be read"),
+    ],
+)
+def test_words_that_make_no_sense_for_logs_are_refused(words: tuple[str, ...], told: str) -> None:
+    code, out, error = stopbank(*words)
+    assert (code, out) == (2, "")
+    assert told in error
+    assert len(error.splitlines()) == 1
