@@ -1,8 +1,9 @@
 """How sure a detection is: the probability that there is an attack and that its dominant vector is named right. Pure.
 
 A logistic model over what makes namings go wrong: two vectors close to each other, a small sample, traffic that looks
-like the target's normal, a limit that is barely crossed. Its weights were fitted to generated mixes of attacks and of
-surges of normal traffic; `tests/sensors/test_confidence.py` holds the result against other mixes.
+like what everybody gets, flows that go on as conversations do, a limit that is barely crossed. Its weights were fitted
+to generated mixes that are hard to judge, four attacks to one surge of normal traffic (`tests/lib/fitting.py`);
+`tests/sensors/test_confidence.py` holds the result against mixes made from other packets.
 """
 
 from math import exp, log, log10
@@ -13,12 +14,20 @@ from numpy.typing import NDArray
 from sensors.classify import Picture
 from sensors.harm import FEWEST
 from sensors.headers import HAS_PORTS
+from sensors.origins import flows
+from sensors.signature import SESSIONS
 from sensors.tables import ANY
 
-FEATURES = ("constant", "lead", "share", "agrees", "margin", "sample", "known", "novelty", "novel margin")
-WEIGHTS = (-8.1, 1.7, 6.9, 0.95, 1.9, 0.85, -4.6, 14.6, -3.55)
+FEATURES = ("constant", "lead", "share", "sample", "margin", "known", "novel margin", "everyday", "flowing",
+            "everyday flowing", "everyday forged", "everyday sources", "session")  # fmt: skip
+WEIGHTS = (-0.65, 1.22, 1.71, 3.76, 0.45, -0.38, 0.35, -2.4, -3.09, -1.98, 1.8, -1.37, 1.92)
 LOWEST, HIGHEST = 0.02, 0.99
 """Nothing is certain to a model fitted on generated traffic."""
+LOOKED_AT = 2_048
+"""Packets that are compared with normal ones."""
+EVERYDAY = frozenset({"syn_flood", "ack_flood", "fin_flood", "udp_flood", "gre_flood", "esp_flood", "http_flood",
+                      "tls_flood"})  # fmt: skip
+"""Vectors that a crowd of visitors, or a busy tunnel, looks like."""
 _SERVICE_PORTS = 32_768
 """Ports from here on are clients' own."""
 
@@ -35,20 +44,27 @@ def confidence(picture: Picture, sample: ANY, normal: ANY, severity: float) -> f
 
 def features(picture: Picture, sample: ANY, normal: ANY, severity: float) -> tuple[float, ...]:
     """What the model looks at, in the order of `FEATURES`."""
+    some = sample[:: -(-len(sample) // LOOKED_AT) or 1]
     known = float(len(normal) >= FEWEST)
-    novel = novelty(sample, normal) if known else 0.0
+    novel = novelty(some, normal) if known else 0.0
     margin = log(min(max(severity, 1.0), 100.0))
     first = picture.vectors[0]
+    everyday = float(first.vector.kind in EVERYDAY)
+    flowing = 1.0 - len(np.unique(flows(some))) / max(len(some), 1)
     return (
         1.0,
-        min(picture.lead, 6.0) / 6.0,
+        min(picture.lead, 30.0) / 30.0,
         max(first.packets, first.bytes),
-        float(picture.agrees),
-        margin,
         log10(max(len(sample), 1)) / 4.0,
+        margin,
         known,
-        novel,
-        known * novel * margin,
+        novel * margin,
+        everyday,
+        flowing,
+        everyday * flowing,
+        everyday * float(picture.spoofed is True),
+        everyday * log10(max(picture.sources, 1)) / 4.0,
+        float(first.vector.kind in SESSIONS),
     )
 
 
