@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 _SOURCES = (
     "compiled.py",
+    "loads.py",
     "headers.py",
     "tables.py",
     "framing.py",

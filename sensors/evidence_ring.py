@@ -16,10 +16,10 @@ import numpy as np
 
 from rules.match import Network
 from sensors.compiled import inlined, kernel
-from sensors.framing import ETHERNET, be32, network
+from sensors.framing import ETHERNET, network
 from sensors.headers import MAPPED
 from sensors.keyed import zone_of
-from sensors.parse import be64
+from sensors.loads import be32, be64
 from sensors.tables import ANY, key
 
 SEGMENT_WORDS = 1 << 15

@@ -9,6 +9,7 @@ not looked into: they are their endpoints' traffic.
 import numpy as np
 
 from sensors.compiled import inlined, kernel
+from sensors.loads import be16, be32, le16, le32
 
 NULL, ETHERNET, PPP, RAW, RAW_BSD, PPP_SERIAL, PPP_ETHER, RAW_LINKTYPE = 0, 1, 9, 12, 14, 50, 51, 101
 C_HDLC, IEEE802_11, FRAME_RELAY, LOOP, ENC, LINUX_SLL, PRISM = 104, 105, 107, 108, 109, 113, 119
@@ -22,35 +23,6 @@ LINK_TYPES = frozenset({NULL, ETHERNET, PPP, RAW, RAW_BSD, PPP_SERIAL, PPP_ETHER
 _IP = -1  # "an IP header of whatever version stands here", in the place of an EtherType
 _BRIDGED = -2  # "an Ethernet header stands here"
 _TAGS = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)
-
-
-@inlined
-def be16(buffer, at):
-    """A 16-bit big-endian number as int64."""
-    return (np.int64(buffer[at]) << 8) | np.int64(buffer[at + 1])
-
-
-@inlined
-def be32(buffer, at):
-    """A 32-bit big-endian number as int64."""
-    return (
-        (np.int64(buffer[at]) << 24)
-        | (np.int64(buffer[at + 1]) << 16)
-        | (np.int64(buffer[at + 2]) << 8)
-        | np.int64(buffer[at + 3])
-    )
-
-
-@inlined
-def le16(buffer, at):
-    """A 16-bit little-endian number as int64."""
-    return (np.int64(buffer[at + 1]) << 8) | np.int64(buffer[at])
-
-
-@inlined
-def le32(buffer, at):
-    """A 32-bit little-endian number as int64."""
-    return (le16(buffer, at + 2) << 16) | le16(buffer, at)
 
 
 @kernel
@@ -249,6 +221,10 @@ def _above(buffer, at, end, kind):
 @inlined
 def network(buffer, start, end, link):
     """Where the IP header starts (-1: there is none), and whether a VLAN tag was stepped over."""
+    if link == ETHERNET and start + 14 <= end:
+        kind = be16(buffer, start + 12)
+        if kind == 0x0800 or kind == 0x86DD:
+            return start + 14, False
     at, kind = _behind_link(buffer, start, end, link)
     tagged = False
     for _ in range(8):

@@ -8,7 +8,7 @@ looks at warm rows only. Flows that begin are told by a recency table, here too 
 
 import numpy as np
 
-from sensors.compiled import inlined, kernel
+from sensors.compiled import fetch_ahead, inlined, kernel
 from sensors.headers import COLUMNS, IS_HTTP, IS_OUTGOING, IS_TLS, Column
 from sensors.tables import (
     BASES_AT,
@@ -79,15 +79,33 @@ def heated(rows, state, row, kind, marks, fresh, packets, size):
 
 
 @inlined
-def is_fresh(state, now, sh, sl, dh, dl, protocol, ports):
-    """Whether a flow begins, as far as the recency table knows: two places for each fingerprint, in one word, the older
-    one is given away."""
+def _fingerprint(state, sh, sl, dh, dl, protocol, ports):
+    """A number that depends on every bit of a flow."""
     mixed = (sl ^ np.uint64(state[SEED])) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= (dl ^ sh) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed ^= mixed >> np.uint64(29)
     mixed = (mixed ^ dh ^ np.uint64(ports << 8 | protocol)) * np.uint64(0xD6E8FEB86659FD93)
-    mixed ^= mixed >> np.uint64(32)
-    at = FLOWS_AT + np.int64(mixed & np.uint64(FLOW_WORDS - 1))
+    return mixed ^ mixed >> np.uint64(32)
+
+
+@inlined
+def _flow_word(mixed):
+    return FLOWS_AT + np.int64(mixed & np.uint64(FLOW_WORDS - 1))
+
+
+@inlined
+def expect_flow(state, sl, dl, protocol, ports):
+    """Soon a packet of this IPv4 flow will come."""
+    zero = np.uint64(0)
+    fetch_ahead(state, (_flow_word(_fingerprint(state, zero, sl, zero, dl, protocol, ports)),))
+
+
+@inlined
+def is_fresh(state, now, sh, sl, dh, dl, protocol, ports):
+    """Whether a flow begins, as far as the recency table knows: two places for each fingerprint, in one word, the older
+    one is given away."""
+    mixed = _fingerprint(state, sh, sl, dh, dl, protocol, ports)
+    at = _flow_word(mixed)
     second = now // 1_000_000_000 & 0xFF
     print_ = np.int64(mixed >> np.uint64(24)) & 0xFFFFFF
     word = state[at]

@@ -10,18 +10,11 @@ Payloads are not looked at: headers embedded in ICMP errors or tunnels are nobod
 import numpy as np
 
 from sensors.compiled import inlined, kernel
-from sensors.framing import be16, be32
 from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PAYLOAD, HAS_PORTS, IS_HTTP, IS_IPV6, IS_TLS, MAPPED
+from sensors.loads import be16, be32, be64, byte
 
 COUNTED, NOT_IP, TRUNCATED, MALFORMED = 0, 1, 2, 3
 """Verdicts."""
-
-
-@inlined
-def be64(buffer, at):
-    """A 64-bit big-endian number as uint64."""
-    return (np.uint64(be32(buffer, at)) << np.uint64(32)) | np.uint64(be32(buffer, at + 4))
-
 
 _NOTHING = np.uint64(0)
 
@@ -47,7 +40,7 @@ def _payload(buffer, at, end, whole):
     if word in (_GET, _POST, _HEAD, _PUT, _DELETE, _OPTIONS, _PATCH, _CONNECT, _TRACE):
         return HAS_PAYLOAD | IS_HTTP
     # A handshake record of any version so far (RFC 8446 §5.1), and in it a ClientHello.
-    if word >> 16 == 0x1603 and (word >> 8) & 0xFF <= 4 and buffer[at + 5] == 1:
+    if word >> 16 == 0x1603 and (word >> 8) & 0xFF <= 4 and byte(buffer, at + 5) == 1:
         return HAS_PAYLOAD | IS_TLS
     return HAS_PAYLOAD
 
@@ -61,12 +54,12 @@ def _transport(buffer, at, end, whole, protocol, later):
     if (protocol == 6 or protocol == 17) and at + 4 <= end:
         source, destination = be16(buffer, at), be16(buffer, at + 2)
         if protocol == 6 and at + 14 <= end:
-            flags = ((np.int64(buffer[at + 12]) & 1) << 8) | np.int64(buffer[at + 13])
-            data = at + max((np.int64(buffer[at + 12]) >> 4) * 4, 20)
+            flags = ((byte(buffer, at + 12) & 1) << 8) | byte(buffer, at + 13)
+            data = at + max((byte(buffer, at + 12) >> 4) * 4, 20)
             return HAS_PORTS | HAS_FLAGS | _payload(buffer, data, end, whole), source, destination, flags, 0, 0
         return HAS_PORTS, source, destination, 0, 0, 0
     if (protocol == 1 or protocol == 58) and at + 2 <= end:
-        return HAS_ICMP, 0, 0, 0, np.int64(buffer[at]), np.int64(buffer[at + 1])
+        return HAS_ICMP, 0, 0, 0, byte(buffer, at), byte(buffer, at + 1)
     return 0, 0, 0, 0, 0, 0
 
 
@@ -82,13 +75,13 @@ def _fragment_bits(later, more):
 def _header_length(buffer, at, end, protocol):
     """Of the transport header, in bytes: what every packet of a merged one has."""
     if protocol == 6:
-        return (np.int64(buffer[at + 12]) >> 4) * 4 if at + 13 <= end else np.int64(20)
+        return (byte(buffer, at + 12) >> 4) * 4 if at + 13 <= end else np.int64(20)
     return np.int64(8)
 
 
 @inlined
 def _ipv4(buffer, at, end, wire):
-    header = (np.int64(buffer[at]) & 15) * 4
+    header = (byte(buffer, at) & 15) * 4
     if header < 20:
         return _refused(MALFORMED)
     if at + 20 > end:
@@ -101,7 +94,7 @@ def _ipv4(buffer, at, end, wire):
     word = be16(buffer, at + 6)
     later, more = word & 0x1FFF, word & 0x2000
     fragment = _fragment_bits(later != 0, more != 0) | (1 if word & 0x4000 else 0)
-    protocol = np.int64(buffer[at + 9])
+    protocol = byte(buffer, at + 9)
     transport = min(end, at + length)
     marks, sport, dport, flags, itype, icode = _transport(
         buffer, at + header, transport, at + length, protocol, later != 0
@@ -110,7 +103,7 @@ def _ipv4(buffer, at, end, wire):
         COUNTED, marks,
         np.uint64(0), np.uint64(MAPPED) | np.uint64(be32(buffer, at + 12)),
         np.uint64(0), np.uint64(MAPPED) | np.uint64(be32(buffer, at + 16)),
-        protocol, length, np.int64(buffer[at + 8]), np.int64(buffer[at + 1]), fragment,
+        protocol, length, byte(buffer, at + 8), byte(buffer, at + 1), fragment,
         sport, dport, flags, itype, icode, header + _header_length(buffer, at + header, transport, protocol),
     )  # fmt: skip
 
@@ -129,17 +122,17 @@ def _extensions(buffer, at, end, protocol):
             # An atomic fragment (RFC 6946) is whole.
             if word & 0xFFF9:
                 fragment = _fragment_bits(later, word & 1 != 0)
-            protocol, at = np.int64(buffer[at]), at + 8
+            protocol, at = byte(buffer, at), at + 8
             if later:
                 break
         elif protocol == 0 or protocol == 43 or protocol == 60 or protocol == 135 or protocol == 139 or protocol == 140:
             if at + 8 > end:
                 break
-            protocol, at = np.int64(buffer[at]), at + 8 + np.int64(buffer[at + 1]) * 8
+            protocol, at = byte(buffer, at), at + 8 + byte(buffer, at + 1) * 8
         elif protocol == 51:
             if at + 8 > end:
                 break
-            protocol, at = np.int64(buffer[at]), at + 8 + np.int64(buffer[at + 1]) * 4
+            protocol, at = byte(buffer, at), at + 8 + byte(buffer, at + 1) * 4
         else:
             break
     return at, protocol, fragment, later
@@ -151,14 +144,14 @@ def _ipv6(buffer, at, end, wire):
         return _refused(TRUNCATED)
     payload = be16(buffer, at + 4)
     length = payload + 40 if payload else min(max(wire, 40), 65535)  # 0: jumbogram or offload
-    class_ = ((np.int64(buffer[at]) & 15) << 4) | (np.int64(buffer[at + 1]) >> 4)
+    class_ = ((byte(buffer, at) & 15) << 4) | (byte(buffer, at + 1) >> 4)
     transport = min(end, at + length)
-    upper, protocol, fragment, later = _extensions(buffer, at + 40, transport, np.int64(buffer[at + 6]))
+    upper, protocol, fragment, later = _extensions(buffer, at + 40, transport, byte(buffer, at + 6))
     marks, sport, dport, flags, itype, icode = _transport(buffer, upper, transport, at + length, protocol, later)
     return (
         COUNTED, marks | IS_IPV6,
         be64(buffer, at + 8), be64(buffer, at + 16), be64(buffer, at + 24), be64(buffer, at + 32),
-        protocol, length, np.int64(buffer[at + 7]), class_, fragment,
+        protocol, length, byte(buffer, at + 7), class_, fragment,
         sport, dport, flags, itype, icode, upper - at + _header_length(buffer, upper, transport, protocol),
     )  # fmt: skip
 
@@ -174,7 +167,7 @@ def parse(buffer, at, end, wire):
         return _refused(NOT_IP)
     if at >= end:
         return _refused(TRUNCATED)
-    version = buffer[at] >> 4
+    version = byte(buffer, at) >> 4
     if version == 4:
         return _ipv4(buffer, at, end, wire)
     if version == 6:

@@ -10,9 +10,11 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.count import T_VLAN, moment, record, tally
-from sensors.framing import ETHERNET, be32
+from sensors.framing import ETHERNET
 from sensors.headers import HEADER, MAPPED, WORDS
+from sensors.heat import expect_flow
 from sensors.keyed import expect_bucket, expect_row, zone_of
+from sensors.loads import be32, byte, le16, le32
 from sensors.tables import ANY, KEY_HIGH, KEY_LOW, LINE, NEXT_TIME, USED, ZONE, Tables
 
 LARGEST_RECORD = 262_144
@@ -62,10 +64,7 @@ def tallies(index, rows, ring, normal, state, prefixes, reflectors, entries, beg
 
 @inlined
 def _u32(buffer, at, swapped):
-    a, b, c, d = np.int64(buffer[at]), np.int64(buffer[at + 1]), np.int64(buffer[at + 2]), np.int64(buffer[at + 3])
-    if swapped:
-        return a << 24 | b << 16 | c << 8 | d
-    return d << 24 | c << 16 | b << 8 | a
+    return be32(buffer, at) if swapped else le32(buffer, at)
 
 
 @inlined
@@ -77,13 +76,18 @@ def _lead(state):
 
 @inlined
 def _expect(index, rows, state, buffer, start, end, link, is_near):
-    """Asks for what a plain IPv4 packet in an Ethernet frame will need; others wait for it at their turn."""
-    if link == ETHERNET and start + 34 <= end and buffer[start + 12] == 8 and buffer[start + 13] == 0:
+    """Asks for what a plain IPv4 packet in an Ethernet frame will need; others wait for it at their turn. Hosts only
+    where they are many, flows always: after a sleep, nothing of their table is in the caches any more."""
+    if link == ETHERNET and start + 54 <= end and le16(buffer, start + 12) == 8:
         low = np.uint64(MAPPED) | np.uint64(be32(buffer, start + 30))
         if is_near:
             expect_row(index, rows, state, low)
         else:
-            expect_bucket(index, state, low)
+            source, protocol = np.uint64(MAPPED) | np.uint64(be32(buffer, start + 26)), byte(buffer, start + 23)
+            ports = be32(buffer, start + 34) if protocol in (6, 17) else 0
+            expect_flow(state, source, low, protocol, ports)
+            if state[USED] > CACHED_HOSTS:
+                expect_bucket(index, state, low)
 
 
 @inlined
@@ -132,7 +136,7 @@ _OUTGOING = 4  # PACKET_OUTGOING, linux/if_packet.h
 
 @inlined
 def _expect_frame(index, rows, state, buffer, at, stop, link, is_near):
-    start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
+    start = at + le16(buffer, at + 24)
     _expect(index, rows, state, buffer, start, stop, link, is_near)
 
 
@@ -153,7 +157,7 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
     at = block + _u32(buffer, block + 16, False)
     read = 0
     far = near = at
-    leads = follows = _lead(state)
+    leads, follows = 0, _lead(state)
     for _ in range(frames):
         if at + 68 > stop:
             break
@@ -166,13 +170,13 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
         leads, follows = leads - 1, follows - 1
         seconds, nanoseconds = _u32(buffer, at + 4, False), _u32(buffer, at + 8, False)
         length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
-        start = at + (np.int64(buffer[at + 24]) | np.int64(buffer[at + 25]) << 8)
+        start = at + le16(buffer, at + 24)
         end = min(start + length, stop)
         merged = np.int64(0)
         virtio = start - VIRTIO_NET_HEADER
         if with_virtio and at < virtio and start <= stop and buffer[virtio + 1]:
             # Its header length is a hint only: the kernel puts there how much lies in one piece.
-            merged = np.int64(buffer[virtio + 4]) | np.int64(buffer[virtio + 5]) << 8
+            merged = le16(buffer, virtio + 4)
         if keep_outgoing or buffer[at + 58] != _OUTGOING:
             now = moment(state, seconds * 1_000_000_000 + nanoseconds)
             record(index, rows, ring, normal, state, prefixes, reflectors,
