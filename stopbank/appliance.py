@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -11,8 +12,8 @@ from rules.errors import Refused
 from rules.messages import Reload, render_request
 from speaker import config_exabgp, killswitch
 from stopbank import config as configuration
-from stopbank import speaking, wiring
-from stopbank.supervisor import Program, Supervisor
+from stopbank import runfile, speaking, wiring
+from stopbank.supervisor import Kept, Program, Supervisor
 
 log = structlog.get_logger()
 
@@ -75,13 +76,18 @@ def run(config: configuration.Config, path: Path) -> None:
     """Everything, until SIGTERM or SIGINT. Announced rules stay with the routers: ending is not withdrawing."""
     os.umask(0o007)
     prepare(config, path)
-    pidfile = config.paths.state.resolve() / PIDFILE
+    state = config.paths.state.resolve()
+    pidfile = state / PIDFILE
     pidfile.write_text(str(os.getpid()))
 
+    def tell(kept: tuple[Kept, ...]) -> None:
+        runfile.write(state, kept, datetime.now(UTC))
+
     try:
-        Supervisor(programs(config, path), Reloading(config, path)).run()
+        Supervisor(programs(config, path), Reloading(config, path), tell).run()
     finally:
         pidfile.unlink(missing_ok=True)
+        (state / runfile.FILE).unlink(missing_ok=True)
 
 
 class Reloading:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,8 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
 """
 STEADY_SECONDS = 60.0
 """A child that lived this long starts again at the first delay."""
+TELL_SECONDS = 5.0
+"""How often what is kept running is told of although nothing has changed: whoever reads it must know it to be new."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,6 +41,25 @@ class Program:
     """How long it may take to end after SIGTERM before it is killed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a program fares."""
+
+    name: str
+    pid: int | None
+    """None while it does not run."""
+    since: datetime | None
+    """When it was last started."""
+    deaths: int
+    """How often it ended by itself."""
+    ended: datetime | None
+    """When it last did."""
+    status: int | None
+    """And how: its exit status; minus the number of the signal that killed it."""
+    problem: str = ""
+    """Why it can't be started."""
+
+
 @dataclass(slots=True)
 class _Child:
     program: Program
@@ -45,15 +67,31 @@ class _Child:
     started: float = 0.0
     restart_at: float = 0.0
     delay: float = 0.0
+    since: datetime | None = None
     deaths: int = 0
+    ended: datetime | None = None
+    status: int | None = None
+    problem: str = ""
+
+    def kept(self) -> Kept:
+        pid = self.process.pid if self.process is not None else None
+        return Kept(self.program.name, pid, self.since, self.deaths, self.ended, self.status, self.problem)
 
 
 class Supervisor:
-    """Runs programs until told to stop; `on_reload` is called in the main loop for each SIGHUP."""
+    """Runs programs until told to stop; `on_reload` is called in the main loop for each SIGHUP, `tell` with how all of
+    them fare whenever that changes, and every few seconds."""
 
-    def __init__(self, programs: Iterable[Program], on_reload: Callable[["Supervisor"], None] | None = None) -> None:
+    def __init__(
+        self,
+        programs: Iterable[Program],
+        on_reload: Callable[["Supervisor"], None] | None = None,
+        tell: Callable[[tuple[Kept, ...]], None] | None = None,
+    ) -> None:
         self._children = [_Child(program) for program in programs]
-        self._on_reload = on_reload
+        self._on_reload, self._tell = on_reload, tell
+        self._told: tuple[Kept, ...] = ()
+        self._told_at = -1e9
         self._wake = threading.Event()
         self._stopping = False
         self._reload = False
@@ -97,6 +135,10 @@ class Supervisor:
                 self._died(child, code, now)
             if child.process is None and now >= child.restart_at:
                 self._start(child, now)
+        kept = tuple(child.kept() for child in self._children)
+        if self._tell is not None and (kept != self._told or now - self._told_at >= TELL_SECONDS):
+            self._told, self._told_at = kept, now
+            self._tell(kept)
 
     def end(self) -> None:
         """Ends the children in reverse order of their start: SIGTERM, then SIGKILL to the whole group."""
@@ -132,9 +174,10 @@ class Supervisor:
             )
         except OSError as error:
             log.error("can't be started", program=program.name, argv=program.argv[0], why=error.strerror)
+            child.problem = error.strerror or str(error)
             self._again(child, now)
             return
-        child.started = now
+        child.started, child.since, child.problem = now, datetime.now(UTC), ""
         log.info("started", program=program.name, pid=child.process.pid)
 
     def _died(self, child: _Child, code: int, now: float) -> None:
@@ -143,6 +186,7 @@ class Supervisor:
         if now - child.started >= STEADY_SECONDS:
             child.delay = 0.0
         child.deaths += 1
+        child.ended, child.status = datetime.now(UTC), code
         log.error("ended", program=child.program.name, code=code, restart_in_seconds=child.delay, deaths=child.deaths)
         self._again(child, now)
 

@@ -22,7 +22,7 @@ from store.records import (
     UnreadableRecord,
 )
 from store.store import Store
-from webui import present, troubles
+from webui import present, programs, troubles
 from webui.settings import Settings
 
 _HERE = Path(__file__).resolve().parent
@@ -68,11 +68,12 @@ def composed(
     `problems` come first; `apart` names a sensor whose own troubles are told elsewhere.
     """
     state = settings.state
-    status = read_status(state)
+    status, kept = read_status(state), read_dated(state / "run.json")
     at, position = present.moment(now), mode(state)
     is_silent = troubles.is_silent(status, now)
     neighbours = present.neighbour_views(status, is_silent=is_silent)
     found = [*problems, *troubles.of_speaker(status, now), *troubles.of_kill_switch(position)]
+    found += programs.troubles(kept, now)
     held = _Held()
     if store is not None:
         try:
@@ -97,6 +98,7 @@ def composed(
         rules=present.rule_views((*held.alive[:SHOWN], *held.ended), held.announcements, now),
         neighbours=neighbours,
         sensors=present.sensor_views(held.sensors, now),
+        programs=programs.program_views(kept, now),
     )
 
 
@@ -135,8 +137,13 @@ def _incidents(store: Store) -> tuple[IncidentRecord, ...]:
 
 def read_status(state: Path) -> dict[str, Any] | None:
     """The speaker's status document; None when there is none that can be read."""
+    return read_dated(state / "status.json")
+
+
+def read_dated(path: Path) -> dict[str, Any] | None:
+    """A JSON object that says when it was written; None when there is none that can be read."""
     try:
-        document = json.loads((state / "status.json").read_text())
+        document = json.loads(path.read_text())
         is_dated = datetime.fromisoformat(document["at"]).tzinfo is not None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -4,11 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rules.lifecycle import Phase
 from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord
 from webui.troubles import SENSOR_SILENCE
+
+if TYPE_CHECKING:
+    from webui.programs import ProgramView
 
 _TONES = {
     Phase.ACTIVE: "good",
@@ -116,6 +119,8 @@ class Page:
     rules: tuple[RuleView, ...]
     neighbours: tuple[NeighbourView, ...]
     sensors: tuple[SensorView, ...]
+    programs: tuple["ProgramView", ...] = ()
+    """What the supervisor of this machine keeps running."""
 
     @property
     def sessions_up(self) -> int:

@@ -21,12 +21,13 @@ def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fa
 
 
 def _page(found: configuration.Config) -> dict[str, Any]:
-    from stopbank import beside, local, opened, wiring
+    from stopbank import beside, doors, local, opened, wiring
     from webui.app import composed
 
     settings, state, now = wiring.web(found), found.paths.state, opened.now()
     enforcing, watching, working = beside.enforce(found, now), beside.sensor(found), beside.worker(found, now)
     problems = [one for part in (enforcing, watching, working) for one in (part or {}).get("problems", ())]
+    problems += doors.problems(found)
     apart = watching.get("name") if watching else None
     try:
         with opened.existing(found) as store:
@@ -52,6 +53,10 @@ def _lines(page: dict[str, Any]) -> list[str]:
         f"mode {page['mode']}, {page['rules_wanted']} rules wanted, {page['incidents_open']} incidents open",
     ]
     lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
+    for one in page["programs"]:
+        told = f"runs for {one['since']}" if one["running"] else "does not run"
+        told += f", restarted {one['restarts']} times, {one['last']}" if one["restarts"] else ""
+        lines.append(f"program {one['name']}: {told}")
     for one in page["sensors"]:
         learned = f", {one['learned']} targets learned" if one["learned"] else ""
         told = f"{one['packets'] or 0} packets, {one['dropped'] or 0} dropped{learned}"

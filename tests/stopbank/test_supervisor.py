@@ -6,9 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from stopbank.supervisor import Program, Supervisor, running_pid
+from stopbank import runfile
+from stopbank.supervisor import TELL_SECONDS, Kept, Program, Supervisor, running_pid
+from webui import app, programs
 
 
 def until(claim: Callable[[], bool], seconds: float = 20) -> None:
@@ -138,3 +141,30 @@ def test_a_pidfile_of_a_stranger_or_of_nobody_is_not_ours(tmp_path: Path) -> Non
         stranger.kill()
     pidfile.write_text(str(os.getpid()))
     assert (running_pid(pidfile) == os.getpid()) == (b"stopbank" in Path("/proc/self/cmdline").read_bytes())
+
+
+def test_how_a_program_fares_is_told_when_it_changes_and_now_and_then(tmp_path: Path) -> None:
+    told: list[tuple[Kept, ...]] = []
+    failing = Program("failing", python("import sys; sys.exit(3)"))
+    missing = Program("missing", ("/nonexistent/program",))
+    supervisor = Supervisor([failing, missing], tell=told.append)
+    try:
+        drive(supervisor, lambda: bool(told) and told[-1][0].deaths >= 1)
+        first, second = told[-1]
+        assert first.status == 3 and first.ended is not None and first.since is not None
+        assert (second.pid, second.deaths) == (None, 0) and "No such file" in second.problem
+        drive(supervisor, lambda: told[-1][0].deaths >= 3 and told[-1][0].pid is None)
+        for one in supervisor._children:
+            one.restart_at = float("inf")
+        now = time.monotonic()
+        supervisor.step(now)
+        count = len(told)
+        supervisor.step(now)
+        assert len(told) == count, "it is told although nothing has changed"
+        supervisor.step(now + TELL_SECONDS)
+        assert len(told) == count + 1
+    finally:
+        supervisor.end()
+    runfile.write(tmp_path, told[-1], datetime.now(UTC))
+    (line, other) = programs.troubles(app.read_dated(tmp_path / runfile.FILE), datetime.now(UTC))
+    assert line.startswith("Failing: does not run (ended with exit status 3") and other.startswith("Missing: can't")
