@@ -38,6 +38,8 @@ _FRAME_BYTES = 1 << 11
 _STATUS, _STATUS_USER = 8, 1
 _FASTEST = 1_600_000_000
 """Bytes a second that may come into a ring: some seven million packets, cut to their headers."""
+_SURGE, _LONGEST = 4, 2
+"""By how much packets may become more from one look to the next, where few come; and how much longer is slept then."""
 
 _ARPHRD = {1: ETHERNET, 772: ETHERNET, 801: IEEE802_11, 803: IEEE802_11_RADIO} | dict.fromkeys(
     (512, 768, 769, 776, 778, 823, 65534), RAW
@@ -71,7 +73,7 @@ class Ring:
         self.interface, self._settings, self._recent = interface, settings, recent
         self.link = link_type(interface)
         self.packets = self.bytes = 0
-        self._fullest = 0
+        self._fullest, self._looked, self.lasts = 0, time.monotonic(), 0.0
         self._blocks = max(4, settings.ring_megabytes * (1 << 20) // _BLOCK_BYTES)
         self._next = 0
         self._dropped = self._frozen = 0
@@ -124,10 +126,11 @@ class Ring:
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
     def feed(self, tables: Tables) -> bool:
-        """Counts every block that the kernel handed over, at most the whole ring; True when there was one."""
+        """Counts every block that the kernel handed over, at most the whole ring; True when there was one. `lasts` says
+        for how many seconds there is room then, were packets to come `_SURGE` times as fast as before."""
         totals = tables.totals
         packets, size = int(totals[Total.PACKETS]), int(totals[Total.BYTES])
-        taken = 0
+        taken, now = 0, time.monotonic()
         for _ in range(self._blocks):
             if not self._status[self._next] & _STATUS_USER:
                 break
@@ -146,6 +149,7 @@ class Ring:
         self.packets += int(totals[Total.PACKETS]) - packets
         self.bytes += int(totals[Total.BYTES]) - size
         self._fullest = max(self._fullest, taken)
+        self.lasts, self._looked = (now - self._looked) * self._blocks / (_SURGE * max(taken, 1)), now
         return taken > 0
 
     def filled(self) -> float:
@@ -204,8 +208,10 @@ class Rings:
 
     def wait(self, seconds: float) -> None:
         """As `Source.wait`, but sleeps on when packets come, as long as the ring has room for them: waking for every
-        block that the kernel retires costs more than counting what is in it."""
-        time.sleep(min(max(0.0, seconds), self._pause))
+        block that the kernel retires costs more than counting what is in it, and every sleep leaves the processor's
+        caches cold. So where few come it sleeps longer, up to what half of the fastest would fill."""
+        lasts = min((ring.lasts for ring in self._rings), default=0.0)
+        time.sleep(min(max(0.0, seconds), max(self._pause, min(lasts, _LONGEST * self._pause))))
         troubled = [number for number, event in self._poll.poll(0) if event & ~select.POLLIN]
         for number in troubled:
             self._trouble(number)

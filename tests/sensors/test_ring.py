@@ -81,6 +81,25 @@ def test_every_packet_sent_is_counted(kind: str) -> None:
         source.close()
 
 
+def test_a_ring_is_slept_on_for_longer_where_few_packets_come_and_never_for_long() -> None:
+    with veth() as (interface, sending):
+        source, into = Rings(Capturing((interface,), ring_megabytes=8)), tables.make(rows=64, ring=64, normal=64)
+        (ring,) = source._rings
+        source.feed(into, walk.NEVER)
+        ring._looked -= 0.1
+        source.feed(into, walk.NEVER)
+        assert ring.lasts >= 0.1 * 32 / 4, "nothing came into its 32 blocks"
+        for _ in range(8_000):
+            sending.send(ethernet(ip(A, B, udp(1, 2, bytes(100)))))
+        ring._looked = time.monotonic() - 0.1
+        source.feed(into, walk.NEVER)
+        assert ring.lasts < 0.2, "at least six are full"
+        began = time.monotonic()
+        source.wait(60.0)
+        assert time.monotonic() - began < 10
+        source.close()
+
+
 def test_frames_are_cut_to_the_snap_length_and_still_counted_whole() -> None:
     with veth() as (interface, sending):
         source = Rings(Capturing((interface,), snap_bytes=96, ring_megabytes=8))
