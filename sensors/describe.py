@@ -11,7 +11,7 @@ from sensors import judge
 from sensors.attack import OUTGOING, Attack
 from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
-from sensors.headers import COLUMNS, Kind
+from sensors.headers import COLUMNS, HEADER, Kind
 from sensors.judge import Verdict
 from sensors.matching import selected
 from sensors.newest import newest, rates_of
@@ -145,10 +145,12 @@ class Describer:
 
     def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[Verdict, ANY]:
         """A closer look at what a host got in the last long window, as far as there was one."""
-        incoming, outgoing = self.between(tables, host, tables.clock_ns - int(span * 1e9), (1 << 63) - 1)
-        if not ending and len(incoming) and now - int(incoming["time"][0]) < EVIDENCE_NS:
+        begin = tables.clock_ns - int(span * 1e9)
+        first = None if ending else self._remembered.first(tables, host, begin)
+        if first is not None and now - first < EVIDENCE_NS:
             # Answers and the length of flows take time to show, and a capture can wait.
-            return judge.nothing(len(incoming)), incoming
+            return judge.nothing(0), np.zeros(0, HEADER)
+        incoming, outgoing = self.between(tables, host, begin, (1 << 63) - 1)
         return self._verdict(host, incoming, outgoing, span), incoming
 
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
@@ -156,10 +158,7 @@ class Describer:
         if not self._judging:
             got = newest(tables, target, begin_ns, end_ns, tables.remembers)
             return got, got[:0]
-        recent = self._remembered.recent(tables, begin_ns)
-        span = recent.between(begin_ns, end_ns)
-        got = recent.got(target, span)
-        return got, recent.sent(target, span)
+        return self._remembered.both(tables, target, begin_ns, end_ns)
 
     def _verdict(self, target: Network, incoming: ANY, outgoing: ANY, seconds: float) -> Verdict:
         if judge.is_prefix(target):

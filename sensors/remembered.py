@@ -1,90 +1,61 @@
-"""The remembered packets as they stand at one moment, put in order once and found by target.
+"""The remembered packets of one target: in a capture what it got and sent, and anywhere samples of its normal traffic.
 
-The ring is copied once for all targets that are described in a tick, and their packets are found in columns that lie
-together: a pass over whole entries costs ten times as much.
+Samples are found in columns that lie together: a pass over whole entries costs ten times as much.
 """
 
-from bisect import bisect_left, bisect_right
-from functools import cached_property
-
 import numpy as np
-from numpy.typing import NDArray
 
 from rules.match import Network
+from sensors.chains import Chains
 from sensors.judge import inside
-from sensors.tables import ANY, FIRST_ROW, KEPT, NORMAL_HEAD, RING_HEAD, Tables, key
+from sensors.tables import ANY, FIRST_ROW, KEPT, NORMAL_HEAD, Tables, key
 
 _ALL = (1 << 64) - 1
 CHUNK = 1_024
 """Packets in a row that `thinned` keeps together, so that flows are still seen as such."""
 
 
-class Moment:
-    """Entries in the order of time."""
+class Samples:
+    """Entries in any order."""
 
     def __init__(self, entries: ANY) -> None:
         self._entries = entries
+        self._to = np.ascontiguousarray(entries["destination_low"])
 
-    @cached_property
-    def _times(self) -> NDArray[np.int64]:
-        return np.ascontiguousarray(self._entries["time"])
-
-    @cached_property
-    def _to(self) -> NDArray[np.uint64]:
-        return np.ascontiguousarray(self._entries["destination_low"])
-
-    @cached_property
-    def _from(self) -> NDArray[np.uint64]:
-        return np.ascontiguousarray(self._entries["source_low"])
-
-    def between(self, begin_ns: int, end_ns: int) -> slice:
-        """The entries of a span, both ends included."""
-        return slice(bisect_left(self._times, begin_ns), bisect_right(self._times, end_ns))
-
-    def got(self, target: Network, span: slice) -> ANY:
+    def got(self, target: Network) -> ANY:
         """What a target got."""
-        return self._found(target, span, "destination", self._to)
-
-    def sent(self, target: Network, span: slice) -> ANY:
-        """What a target sent elsewhere."""
-        found = self._found(target, span, "source", self._from)
-        return found[~inside(target, found, "destination")]
-
-    def _found(self, target: Network, span: slice, side: str, lows: NDArray[np.uint64]) -> ANY:
         _, low = key(target)
         mask = np.uint64(~((1 << target.max_prefixlen - target.prefixlen) - 1) & _ALL)
-        part = self._entries[span][np.flatnonzero((lows[span] & mask) == np.uint64(low))]
-        return part[inside(target, part, side)]
+        part = self._entries[np.flatnonzero((self._to & mask) == np.uint64(low))]
+        return part[inside(target, part, "destination")]
 
 
 class Remembered:
-    """What the tables remember: looked through again only when something has come."""
+    """What the tables remember: put in order again only when something has come."""
 
     def __init__(self) -> None:
-        self._head, self._begin = -1, 0
-        self._recent = Moment(np.zeros(0))
-        self._histories: dict[int, tuple[tuple[int, int], Moment]] = {}
+        self._chains = Chains()
+        self._histories: dict[int, tuple[tuple[int, int], Samples]] = {}
 
-    def recent(self, tables: Tables, begin_ns: int) -> Moment:
-        """The packets of the ring, at least those from then on."""
-        head = int(tables.state[RING_HEAD])
-        if head != self._head or begin_ns < self._begin:
-            self._head, self._begin = head, begin_ns
-            self._recent = Moment(tables.since(begin_ns))
-        return self._recent
+    def both(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
+        """What a target got in a span, both ends included, and what it sent; of very much a part, in which each entry
+        stands for more."""
+        return self._chains.both(tables, target, begin_ns, end_ns)[:2]
+
+    def first(self, tables: Tables, target: Network, begin_ns: int) -> int | None:
+        """The time of the oldest packet that a target got from then on."""
+        return self._chains.first(tables, target, begin_ns)
 
     def history(self, tables: Tables, target: Network) -> ANY:
         """The samples of a target's normal traffic; not in the order of time."""
-        found = [self._samples(shard).got(target, slice(None)) for shard in tables.holding(target)]
+        found = [self._samples(shard).got(target) for shard in tables.holding(target)]
         return np.concatenate(found) if len(found) > 1 else found[0]
 
-    def _samples(self, shard: Tables) -> Moment:
+    def _samples(self, shard: Tables) -> Samples:
         kept, number = (int(shard.state[NORMAL_HEAD]), int(shard.state[KEPT])), int(shard.state[FIRST_ROW])
-        known, samples = self._histories.get(number, ((-1, -1), self._recent))
-        if kept != known:
-            samples = Moment(shard.history())
-            self._histories[number] = kept, samples
-        return samples
+        if number not in self._histories or self._histories[number][0] != kept:
+            self._histories[number] = kept, Samples(shard.history())
+        return self._histories[number][1]
 
 
 def thinned(entries: ANY, most: int) -> ANY:
