@@ -26,6 +26,7 @@ from rules.rule import RuleId, Scope
 from rules.zone import Zone
 from speaker.clock import Clock
 from speaker.settings import Settings
+from speaker.unattended import Passed, passed
 from store.database import Concern
 from store.records import IncidentRecord, Intent, RuleFilter, RuleRecord, World
 from store.store import Store
@@ -66,6 +67,8 @@ class Incidents:
         """False while the kill switch forbids new automatic rules."""
         self._last: dict[tuple[str, Network], Incident] = {}
         self._why: dict[int, str] = {}
+        self._passed: dict[int | None, Passed] = {}
+        """Incident -> what people were told of the time it has gone on without them."""
         self._zones: dict[str, Zone] = {}
         self._zones_at: int | None = None
         self._stepped_at = -1e9
@@ -109,6 +112,7 @@ class Incidents:
             if incident.phase is Phase.CLOSED:
                 if incident.closed and (now - incident.closed).total_seconds() > self.settings.patience.memory:
                     del self._last[key]
+                    self._passed.pop(incident.id, None)
             elif zone is not None:
                 held = held_by.get(incident.id, ())
                 stepped = step(incident, held, zone, now, self.settings.patience)
@@ -144,10 +148,15 @@ class Incidents:
         """Since when its rules stand without a person's word, which is looked for when it is needed."""
         if any(one.is_in_force(now) for one in held):
             incident = incident.acted(now)
-        if not policy.is_long_alone(incident, now, self._longest_alone):
-            return incident
-        word = self._store.last_change(incident.rules, _WORDS, _NOT_PEOPLE)
-        return incident.attended(word) if word else incident
+        told, longest = self._passed.get(incident.id, Passed.LITTLE), self._longest_alone
+        share = passed(incident.alone_since, now, longest)
+        if share is Passed.ALL or share is not told:
+            word = self._store.last_change(incident.rules, _WORDS, _NOT_PEOPLE)
+            incident = incident.attended(word) if word else incident
+            share = passed(incident.alone_since, now, longest)
+        if held:
+            self._passed[incident.id] = share
+        return incident
 
     def _blackhole_scope(self) -> Scope:
         """The provider drops what would saturate the line; without one, our own routers are all there is."""
@@ -261,7 +270,11 @@ class Incidents:
     # -------------------------------------------------------------------------------------------------------- storing
 
     def _saved(self, incident: Incident, now: datetime) -> Incident:
-        record = self._store.save_incident(_record(incident, self._why.get(incident.id or 0, ""), now))
+        record = _record(incident, self._why.get(incident.id or 0, ""), now)
+        alone: dict[str, object] = {"unattended": self._passed.get(incident.id, Passed.LITTLE).value}
+        if incident.alone_since:
+            alone["alone_until"] = (incident.alone_since + self._longest_alone).isoformat()
+        record = self._store.save_incident(replace(record, document={**record.document, **alone}))
         return replace(incident, id=record.id)
 
     def _restore(self) -> None:
@@ -283,6 +296,7 @@ class Incidents:
             messages = [(one.detection, one.received) for one in reversed(found)]
             restored = logic.restore(number, messages, zone, self.settings.patience)
             self._last[restored.zone, restored.target] = _completed(restored, record)
+            self._passed[number] = Passed(record.document.get("unattended", ""))
 
     def _is_forgotten(self, record: IncidentRecord) -> bool:
         if record.closed is None:

@@ -1,6 +1,6 @@
 """Incidents, the sensors' messages they are made of, and the sensors themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,6 +22,9 @@ _MESSAGE = select(DetectionRow.id).where(
 )
 _KEEP = table(DetectionRow).insert()
 
+_ALONE = ("unattended", "alone_since", "alone_until")
+"""Of the document: since when the machine acts without a person's word, until when it may, how much of it is over."""
+
 
 class Incidents(Database):
     """Incidents, detections, sensors."""
@@ -29,18 +32,20 @@ class Incidents(Database):
     def save_incident(self, incident: IncidentRecord) -> IncidentRecord:
         """Makes an incident, or replaces the one of its id; hands it back with its id.
 
-        People are told, through the outbox, when it is first confirmed and when it closes; of mere suspicions never.
+        People are told, through the outbox, when it is first confirmed, when it has gone on for long without them, and
+        when it closes; of mere suspicions never.
         """
         with self.writing(Concern.STATUS) as session:
             connection = direct(session)
             found = None if incident.id is None else connection.execute(_STOOD, {"number": incident.id}).one_or_none()
             if found is None:
                 incident = replace(incident, id=connection.execute(_MAKE, _columns(incident)).scalar_one())
-                was_closed = was_confirmed = False
+                before: Mapping[str, object] = {}
+                was_closed = False
             else:
                 connection.execute(_REPLACE, _columns(incident) | {"number": incident.id})
-                was_closed, was_confirmed = found.closed is not None, is_confirmed(found.document)
-            for kind in _news(incident, was_closed, was_confirmed):
+                was_closed, before = found.closed is not None, found.document
+            for kind in _news(incident, was_closed, before):
                 outbox.add(session, kind, _told(incident), incident.updated)
             return incident
 
@@ -125,12 +130,15 @@ class Incidents(Database):
             return session.scalar(query) is not None
 
 
-def _news(incident: IncidentRecord, was_closed: bool, was_confirmed: bool) -> Iterator[str]:
-    """What has happened that people want to know."""
+def _news(incident: IncidentRecord, was_closed: bool, before: Mapping[str, object]) -> Iterator[str]:
+    """What has happened that people want to know; `before`: the document that stood there."""
     if not incident.is_confirmed:
         return
-    if not was_confirmed:
+    if not is_confirmed(before):
         yield "incident.opened"
+    unattended = incident.document.get("unattended")
+    if unattended and unattended != before.get("unattended"):
+        yield "incident.unattended"
     if incident.closed is not None and not was_closed:
         yield "incident.closed"
 
@@ -147,6 +155,7 @@ def _told(incident: IncidentRecord) -> dict[str, object]:
         "opened": incident.opened.isoformat(),
         "closed": None if incident.closed is None else incident.closed.isoformat(),
         "why": incident.document.get("why", ""),
+        **{name: incident.document[name] for name in _ALONE if incident.document.get(name)},
     }
 
 

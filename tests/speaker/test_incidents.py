@@ -243,3 +243,43 @@ def test_a_persons_word_lets_it_stand_for_another_day(bench: Bench) -> None:
     bench.store.extend(record.id, NOW + timedelta(seconds=DAY + 100), "cli:ann", "still real", bench.at(DAY + 4))
     bench.take(sequence + 1, DAY + 90)
     assert bench.store.wanted()[0].deadline == NOW + timedelta(seconds=DAY + 150)
+
+
+def _told(bench: Bench) -> list[object]:
+    """What people were told of attacks that go on without them, oldest first."""
+    news = (one.payload["unattended"] for one in bench.store.outbox() if one.kind == "incident.unattended")
+    return [*news][::-1]
+
+
+def test_people_are_told_at_half_of_the_time_alone_and_at_its_end_once_each_and_anew_after_their_word(
+    bench: Bench,
+) -> None:
+    # It has acted alone since the second message, at 50 s.
+    sequence = _attacked_for_a_day(bench)
+    assert _told(bench) == ["half"]
+    bench.take(sequence, DAY + 50)
+    assert _told(bench) == ["half", "all"]
+    first = next(one for one in reversed(bench.store.outbox()) if one.kind == "incident.unattended")
+    assert first.created == NOW + timedelta(seconds=50 + DAY / 2)
+    assert first.payload["alone_until"] == (NOW + timedelta(seconds=50 + DAY)).isoformat()
+    bench.incidents = Incidents(bench.store, bench.settings, bench.clock)
+    bench.take(sequence + 1, DAY + 55)
+    assert _told(bench) == ["half", "all"], "a restarted speaker says it again"
+    (record,) = bench.store.wanted()
+    bench.store.extend(record.id, NOW + timedelta(seconds=DAY + 150), "cli:ann", "still real", bench.at(DAY + 56))
+    for number, seconds in enumerate(range(60, DAY, 30), sequence + 2):
+        bench.take(number, DAY + seconds)
+    assert _told(bench) == ["half", "all", "half"]
+
+
+def test_a_word_before_half_of_the_time_is_over_puts_the_notice_off(bench: Bench) -> None:
+    limits = replace(bench.settings.limits, alone_seconds=DAY)
+    bench.settings = bench.incidents.settings = replace(bench.settings, limits=limits)
+    for number, seconds in enumerate(range(0, DAY - 50, 50)):
+        bench.take(number, seconds)
+        if seconds == 150:
+            (record,) = bench.store.wanted()
+            bench.store.extend(record.id, NOW + timedelta(seconds=250), "cli:ann", "a real one", bench.at(160))
+    assert _told(bench) == []
+    bench.take(DAY, 160 + DAY // 2)
+    assert _told(bench) == ["half"]
