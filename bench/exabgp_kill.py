@@ -1,7 +1,8 @@
 """`kill -9` for ExaBGP under graceful restart: what routers keep meanwhile, and how soon everything is told anew.
 
 BIRD and GoBGP keep both kinds of routes for a restarting speaker (RFC 4724). The peer is a bare script under the same
-ExaBGP configuration, killed and started again in the same way; both are timed until BIRD has taken in every rule again.
+ExaBGP configuration, killed and started again in the same way; both are timed until BIRD, alone, has taken in every rule
+again.
 """
 
 import re
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from statistics import median
 
 from bench.bare import bare
 from bench.control import BirdControl
@@ -22,6 +24,7 @@ from rules.messages import KillMode
 from rules.rule import Rule
 
 RULES, BLACKHOLES = 5_000, 200
+ROUNDS = 3
 PEER = "bare ExaBGP script, killed alike"
 _UPDATES = re.compile(r"Channel flow4\n(?:.*\n)*?\s+Import updates:\s+(\d+)")
 _DESTINATIONS = re.compile(r"Destination: (\d+)")
@@ -30,27 +33,33 @@ _DESTINATIONS = re.compile(r"Destination: (\d+)")
 def run() -> Iterator[Result]:
     """Routes lost, and seconds from the kill."""
     with network("bird", "gobgp") as net:
-        fewest, seconds = _ours(net)
-        _forget(net)
-        theirs = _theirs(net)
+        fewest, _ = _ours(net)
     for name, (number, expected) in fewest.items():
         lost = max(0, expected - number)
         yield Result.against(f"exabgp_kill.lost.{name}", lost, "routes", TARGET, 0, f"{expected} routes")
-    note = f"{RULES} FlowSpec rules and {BLACKHOLES} blackholes; promised: 1.3"
-    yield Result.against("exabgp_kill.all_back", seconds, "s", PEER, theirs, note)
+    # With BIRD alone: GoBGP comes back in the fifth to seventh second, now while all is told and now after it.
+    ours, theirs = [], []
+    with network("bird") as net:
+        for _ in range(ROUNDS):
+            ours.append(_ours(net)[1])
+            _forget(net)
+            theirs.append(_theirs(net))
+            _forget(net)
+    note = f"{RULES} FlowSpec rules and {BLACKHOLES} blackholes; medians of {ROUNDS}; promised: 1.3"
+    yield Result.against("exabgp_kill.all_back", median(ours), "s", PEER, median(theirs), note)
 
 
 def _ours(net: Network) -> tuple[dict[str, tuple[int, int]], float]:
-    """Router and kind -> fewest routes seen and routes expected; seconds until all was told again."""
+    """Router and kind -> fewest routes seen and routes expected; seconds until BIRD was told all again."""
     rules = _rules()
     with rig(net) as up:
         seed(up.store, rules)
         up.wake()
         up.wait_active(len(rules))
         with _tables(net) as tables:
-            for name, (table, expected) in tables.items():
+            for table, expected in tables.values():
                 table.wait_for(expected, 60)
-                del table.samples[:], name
+                del table.samples[:]
             before = _updates(net)
             killed = time.monotonic()
             up.kill_exabgp()
@@ -108,7 +117,7 @@ def _tables(net: Network) -> Iterator[dict[str, tuple[Counting, int]]]:
             control = stack.enter_context(BirdControl(net.bird.socket))
             look = Counting(lambda control=control, table=table: control.count(table), 0.02)  # type: ignore[misc]
             counts[f"bird.{table}"] = (stack.enter_context(look), expected)
-        for family, expected in (("ipv4-flowspec", RULES), ("ipv4", BLACKHOLES)):
+        for family, expected in (("ipv4-flowspec", RULES), ("ipv4", BLACKHOLES)) if "gobgp" in net.routers else ():
             look = Counting(lambda family=family: _gobgp(net, family), 0.2)  # type: ignore[misc]
             counts[f"gobgp.{family}"] = (stack.enter_context(look), expected)
         yield counts
