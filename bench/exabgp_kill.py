@@ -1,8 +1,8 @@
 """`kill -9` for ExaBGP under graceful restart: what routers keep meanwhile, and how soon everything is told anew.
 
 BIRD and GoBGP keep both kinds of routes for a restarting speaker (RFC 4724). The peer is a bare script under the same
-ExaBGP configuration, killed and started again in the same way; both are timed until BIRD, alone, has taken in every rule
-again.
+ExaBGP configuration, killed and started again in the same way; both are timed until BIRD, alone, has taken in every
+rule again.
 """
 
 import re
