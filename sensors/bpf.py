@@ -5,6 +5,7 @@ needed. Opens nothing.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -139,6 +140,6 @@ def _made(step: _Step, distance: int, is_far: bool) -> list[tuple[int, int, int,
     return [(step.code, distance, 0, step.value)]
 
 
-def packed(steps: list[tuple[int, int, int, int]]) -> bytes:
+def packed(steps: Sequence[tuple[int, int, int, int]]) -> bytes:
     """As `struct sock_filter`, one behind the other."""
     return b"".join(struct.pack("=HBBI", *step) for step in steps)

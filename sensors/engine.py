@@ -33,7 +33,7 @@ from sensors.telling import Emit, Telling
 from sensors.usual import Usual
 from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
 
-__all__ = ["Emit", "Engine", "zone_measures"]
+__all__ = ["Emit", "Engine", "protected_by", "zone_measures"]
 
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
@@ -70,7 +70,7 @@ class Engine:
         self._sensor = sensor
         self._judging, self._zones = judging, tuple(zones)
         self.tables = fanout.make(
-            _protected(zones),
+            protected_by(zones),
             shards=shards,
             rows=sizes.hosts,
             ring=sizes.recent_packets,
@@ -119,7 +119,7 @@ class Engine:
         themselves. Attacks on prefixes and zones end at once: what is left of them is found anew."""
         prefixed = [row for row in self.attacks if self.tables.rows[row, LINE]]
         self._telling.end(prefixed, self.tables, self._measures.names, self._now, self._seen)
-        prefixes = tables.prefix_table(_protected(zones))
+        prefixes = tables.prefix_table(protected_by(zones))
         # The same arrays: only the prefixes are others.
         self.tables = self.tables.protecting(prefixes)
         self._zones, self._measures = tuple(zones), zone_measures(zones)
@@ -286,5 +286,6 @@ class Engine:
         self._telling.finish(self.tables, self._measures.names, now, seen)
 
 
-def _protected(zones: Sequence[Zone]) -> list[tuple[Network, int]]:
+def protected_by(zones: Sequence[Zone]) -> list[tuple[Network, int]]:
+    """Every prefix and the number of its zone."""
     return [(prefix, number) for number, zone in enumerate(zones) for prefix in zone.prefixes]

@@ -16,8 +16,8 @@ import structlog
 
 from rules.traffic import Detection, State
 from sensors.evidence_file import EvidenceFile, make_room, recover
-from sensors.evidence_ring import RecentBytes
 from sensors.evidence_settings import EvidenceSettings
+from sensors.evidence_shards import Position, RecentShards
 
 log = structlog.get_logger("evidence")
 
@@ -35,7 +35,7 @@ _NICE = 10
 class _Recording:
     detection: Detection
     file: EvidenceFile
-    position: tuple[int, int]
+    position: Position
     """Up to where the ring was read."""
     until: float
     truncated: bool = False
@@ -56,7 +56,7 @@ class EvidenceStatus:
 class EvidenceRecorder:
     """Starts with `start`; `note` never blocks; `stop` finishes what is open."""
 
-    def __init__(self, settings: EvidenceSettings, ring: RecentBytes, link: int | None) -> None:
+    def __init__(self, settings: EvidenceSettings, ring: RecentShards, link: int | None) -> None:
         """`link`: the link type of all interfaces, None when they differ."""
         self._settings, self._ring, self._link = settings, ring, link
         self._notes: deque[Detection] = deque()
@@ -173,7 +173,7 @@ class EvidenceRecorder:
             return
         ring, target = self._ring, recording.detection.target
         span = recording.position, ring.position
-        recording.truncated |= recording.position < ring.oldest and since_ns == 0
+        recording.truncated |= ring.has_lost(recording.position) and since_ns == 0
         every = max(1, -(-ring.count(target, span, since_ns) // quota))
         recording.truncated |= every > 1
         bare = self._link is None

@@ -128,9 +128,8 @@ class Fanned(Tables):
             part.state[CLOCK_STEP] = step
             self._take_warm(part.state)
         first = int(self.state[ZONES_AT])
-        zones = int(self.prefixes[:, 4].max(initial=-1)) + 1
+        zones = min(int(self.prefixes[:, 4].max(initial=0)) + 1, MOST_ZONES)
         each = self.rows[first + MOST_ZONES :].reshape(len(self.parts), MOST_ZONES, ROW_WORDS)
-        zones = min(zones, MOST_ZONES)
         self.rows[first : first + zones, :PINNED] = each[:, :zones, :PINNED].sum(axis=0)
 
     def _take_warm(self, state: SIGNED) -> None:

@@ -112,6 +112,10 @@ def _take_place(settings: SensorSettings) -> None:
         except OSError:
             there = " ".join(map(str, sorted(os.sched_getaffinity(0))))
             raise Refused("sensor.cpus", list(settings.cpus), f"this process may use {there}") from None
+    processors = len(os.sched_getaffinity(0))
+    if settings.capture.fanout > processors:
+        reason = f"this process may use {processors} processors; more threads than that only wait for each other"
+        raise Refused("sensor.fanout", settings.capture.fanout, reason)
     if settings.nice is not None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, settings.nice)

@@ -16,9 +16,9 @@ from sensors.aside import Aside
 from sensors.attack import Attack
 from sensors.baseline_keeper import Keeper, LearnedStatus
 from sensors.connections import SlowWatch
-from sensors.engine import Engine
+from sensors.engine import Engine, protected_by
 from sensors.evidence import EvidenceRecorder, EvidenceStatus
-from sensors.evidence_ring import RecentBytes
+from sensors.evidence_shards import RecentShards
 from sensors.headers import Total
 from sensors.live import warm_up
 from sensors.pcaplive import LibpcapInterface
@@ -26,7 +26,7 @@ from sensors.ring import Rings
 from sensors.sampling import Sampling
 from sensors.settings import Capturing, SensorSettings
 from sensors.source import InterfaceNumbers, LiveSource
-from sensors.tables import Tables
+from sensors.tables import Tables, prefix_table
 
 log = structlog.get_logger("sensor")
 
@@ -34,10 +34,10 @@ _SHOWN = (Total.PACKETS, Total.RECORDS, Total.BYTES, Total.NOT_IP, Total.TRUNCAT
           Total.OVERFLOW, Total.RECLAIMED)  # fmt: skip
 
 
-def open_interfaces(settings: Capturing, recent: RecentBytes | None = None) -> LiveSource:
+def open_interfaces(settings: Capturing, recent: RecentShards | None = None) -> LiveSource:
     """The source that the settings ask for; raises `Refused` when packets can't be had."""
     if settings.with_libpcap:
-        return LibpcapInterface(settings.interfaces[0], settings, recent)
+        return LibpcapInterface(settings.interfaces[0], settings, recent.parts[0] if recent else None)
     return Rings(settings, recent)
 
 
@@ -60,11 +60,12 @@ class Sensor:
         self._engine = self._make_engine(self._sampling.zones(settings.zones))
         warm_up(self._engine)
         self._aside = self._make_aside()
-        self._recent: RecentBytes | None = None
+        self._recent: RecentShards | None = None
         self._recorder: EvidenceRecorder | None = None
         if settings.evidence:
             evidence_ring.warm_up()
-            self._recent = RecentBytes(settings.evidence.memory_megabytes, settings.evidence.before_seconds)
+            kept = settings.evidence
+            self._recent = RecentShards.within(kept.memory_megabytes, kept.before_seconds, settings.capture.fanout)
         self._source = source or open_interfaces(settings.capture, self._recent)
         if settings.evidence and self._recent:
             self._recorder = EvidenceRecorder(settings.evidence, self._recent, self._source.link)
@@ -87,6 +88,7 @@ class Sensor:
             detecting=self._detecting,
             memory=settings.memory,
             learning=settings.learning.learning if settings.learning and self._keeper else None,
+            shards=settings.capture.fanout,
         )
 
     def _make_aside(self) -> Aside | None:
@@ -98,6 +100,7 @@ class Sensor:
 
     def protect(self, zones: tuple[Zone, ...]) -> None:
         """Other zones, from the next tick on; any thread may call it."""
+        self._source.expect(prefix_table(protected_by(zones)))
         self._new_zones = zones
 
     def statistics(self) -> Statistics:
@@ -259,7 +262,7 @@ class Sensor:
     def _heartbeat(self) -> None:
         totals, losses = self._engine.tables.totals, self._source.losses()
         numbers: dict[str, int | float] = {f"{total.name.lower()}_total": int(totals[total]) for total in _SHOWN}
-        cpu, records = time.thread_time(), int(totals[Total.RECORDS])
+        cpu, records = time.thread_time() + self._source.helpers_seconds, int(totals[Total.RECORDS])
         before_cpu, before_records = self._before
         fresh = records - before_records
         numbers |= {
@@ -284,7 +287,7 @@ class Sensor:
             numbers |= self._evidence_numbers(self._recent, self._recorder.status)
         self._numbers, self._interfaces, self._beaten = numbers, self._source.interfaces(), time.monotonic()
 
-    def _evidence_numbers(self, recent: RecentBytes, status: EvidenceStatus) -> dict[str, int | float]:
+    def _evidence_numbers(self, recent: RecentShards, status: EvidenceStatus) -> dict[str, int | float]:
         counts: dict[str, int | float] = {
             f"evidence_{name}_total": status.counts.get(name, 0) for name in ("written", "lost", "skipped", "removed")
         }

@@ -16,7 +16,7 @@ from sensors.framing import LINK_TYPES
 from sensors.headers import Total
 from sensors.settings import Capturing
 from sensors.source import Fed, InterfaceNumbers, Losses
-from sensors.tables import Tables
+from sensors.tables import UNSIGNED, Tables
 
 _BATCH = 256
 _ROUNDS = 1024
@@ -83,6 +83,14 @@ class LibpcapInterface:
         """As `Source.losses`."""
         _, dropped, by_interface = self._reader.stats()
         return Losses(dropped=dropped + by_interface)
+
+    @property
+    def helpers_seconds(self) -> float:
+        """As `LiveSource.helpers_seconds`: there are none."""
+        return 0.0
+
+    def expect(self, prefixes: UNSIGNED) -> None:
+        """As `LiveSource.expect`: nothing is to be done."""
 
     def interfaces(self) -> tuple[InterfaceNumbers, ...]:
         """As `LiveSource.interfaces`; how full libpcap's buffer is isn't told."""

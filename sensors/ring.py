@@ -5,12 +5,12 @@ virtio-net header that tells what they were made from; VLAN tags that the card t
 beside the frame.
 """
 
-import ctypes
 import mmap
 import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +20,21 @@ import structlog
 
 from rules.errors import Refused
 from sensors import walk
+from sensors.crew import Crew
 from sensors.evidence_ring import RecentBytes, keep_block
+from sensors.evidence_shards import RecentShards
 from sensors.framing import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
 from sensors.headers import Total
+from sensors.ring_group import CLOSED, Steps, attach, join, steer
 from sensors.settings import Capturing
 from sensors.source import Fed, InterfaceNumbers, Losses
-from sensors.tables import Tables
+from sensors.steering_program import steering
+from sensors.tables import UNSIGNED, Tables
 
 log = structlog.get_logger("ring")
 
-# linux/if_packet.h, asm-generic/socket.h
-_SOL_PACKET, _ETH_P_ALL, _SO_ATTACH_FILTER = 263, 0x0003, 26
+# linux/if_packet.h
+_SOL_PACKET, _ETH_P_ALL = 263, 0x0003
 _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _VNET_HDR, _IGNORE_OUTGOING = 1, 5, 6, 10, 15, 23
 _MR_PROMISC, _TPACKET_V3 = 1, 2
 _BLOCK_BYTES = 1 << 18
@@ -66,15 +70,16 @@ def _is_up(interface: str) -> bool:
 
 
 class Ring:
-    """One interface's ring."""
+    """One interface's ring, or one shard's part of it."""
 
-    def __init__(self, interface: str, settings: Capturing, recent: RecentBytes | None = None) -> None:
-        """Raises `Refused` when the interface or the filter is unknown, or packets may not be captured."""
-        self.interface, self._settings, self._recent = interface, settings, recent
+    def __init__(self, interface: str, settings: Capturing, recent: RecentBytes | None = None, shard: int = 0) -> None:
+        """Raises `Refused` when the interface or the filter is unknown, or packets may not be captured. Of several
+        shards, none lets anything in before `open`."""
+        self.interface, self.shard, self._settings, self._recent = interface, shard, settings, recent
         self.link = link_type(interface)
         self.packets = self.bytes = 0
         self._fullest, self._looked, self.lasts = 0, time.monotonic(), 0.0
-        self._blocks = max(4, settings.ring_megabytes * (1 << 20) // _BLOCK_BYTES)
+        self._blocks = max(4, settings.ring_megabytes * (1 << 20) // _BLOCK_BYTES // settings.fanout)
         self._next = 0
         self._dropped = self._frozen = 0
         try:
@@ -101,7 +106,8 @@ class Ring:
             option(_SOL_PACKET, _VNET_HDR, 1)
         if not settings.keep_outgoing:
             option(_SOL_PACKET, _IGNORE_OUTGOING, 1)
-        self._attach_filter()
+        self._filter = self._compiled_filter()
+        attach(self.socket, self._filter if settings.fanout == 1 else CLOSED)
         frames = self._blocks * _BLOCK_BYTES // _FRAME_BYTES
         request = (_BLOCK_BYTES, self._blocks, _FRAME_BYTES, frames, settings.retire_milliseconds, 0, 0)
         option(_SOL_PACKET, _RX_RING, struct.pack("=7I", *request))
@@ -113,17 +119,17 @@ class Ring:
             option(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8x", index, _MR_PROMISC, 0))
         return memory
 
-    def _attach_filter(self) -> None:
+    def open(self) -> None:
+        """Lets packets in."""
+        attach(self.socket, self._filter)
+
+    def _compiled_filter(self) -> Steps:
         """A classic BPF program that cuts frames to the snap length, and lets only what the filter matches pass."""
         try:
             program = pcapy.compile(self.link, self._settings.snap_bytes, self._settings.filter or "", 1, 0xFFFFFFFF)
         except (pcapy.BPFError, pcapy.PcapError) as error:
             raise Refused("filter", self._settings.filter or "", f"is no filter libpcap knows: {error}") from None
-        steps = program.get_bpf()
-        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-        # `struct sock_fprog`, with the padding that the machine gives it.
-        pointer = struct.pack("HP", len(steps), ctypes.addressof(code))
-        self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+        return [(code, true, false, value) for code, true, false, value in program.get_bpf()]
 
     def feed(self, tables: Tables) -> bool:
         """Counts every block that the kernel handed over, at most the whole ring; True when there was one. `lasts` says
@@ -175,14 +181,19 @@ class Ring:
 
 
 class Rings:
-    """Several interfaces, each with its ring, as one source. An interface that goes away is waited for."""
+    """Several interfaces, each with its ring, or one for each shard, as one source. An interface that goes away is
+    waited for."""
 
     live = True
 
-    def __init__(self, settings: Capturing, recent: RecentBytes | None = None) -> None:
-        """Opens every interface; raises `Refused` for the first that can't be. What comes is kept in `recent` too."""
-        self._settings, self._recent = settings, recent
-        self._pause = settings.ring_megabytes * (1 << 20) / _FASTEST
+    def __init__(self, settings: Capturing, recent: RecentShards | None = None) -> None:
+        """Opens every interface; raises `Refused` for the first that can't be. What comes is kept in `recent` too. With
+        several shards packets count from the first `feed` on."""
+        self._settings, self._shards = settings, settings.fanout
+        self._recent: Sequence[RecentBytes | None] = recent.parts if recent else [None] * self._shards
+        self._crew = Crew(self._shards - 1, "capture")
+        self._prefixes: UNSIGNED | None = None
+        self._pause = settings.ring_megabytes * (1 << 20) / self._shards / _FASTEST
         self._rings: list[Ring] = []
         self._poll = select.poll()
         self._before: dict[str, InterfaceNumbers] = {}
@@ -196,14 +207,69 @@ class Rings:
             raise
 
     def _open(self, interface: str) -> None:
-        ring = Ring(interface, self._settings, self._recent)
-        self._rings.append(ring)
-        self._poll.register(ring.socket, select.POLLIN)
+        rings: list[Ring] = []
+        try:
+            for shard, recent in enumerate(self._recent):
+                rings.append(Ring(interface, self._settings, recent, shard))
+            if self._shards > 1:
+                self._join(rings)
+        except Refused:
+            for ring in rings:
+                ring.close()
+            raise
+        self._rings += rings
+        for ring in rings:
+            self._poll.register(ring.socket, select.POLLIN)
+
+    def _join(self, rings: list[Ring]) -> None:
+        interface, link = rings[0].interface, rings[0].link
+        if link not in (ETHERNET, RAW):
+            raise Refused("sensor.fanout", self._shards, f"{interface} hands over frames that can't be divided: 1")
+        try:
+            join([ring.socket for ring in rings], self._settings.keep_outgoing)
+        except OSError as error:
+            raise Refused("sensor.fanout", self._shards, f"{interface} can't be divided: {error.strerror}") from None
+        if self._prefixes is not None:
+            self._steer(rings, self._prefixes)
+
+    def _steer(self, rings: list[Ring], prefixes: UNSIGNED) -> None:
+        """Tells the kernel which shard a packet belongs to, and lets packets in where none came so far. Those under
+        way when zones change may be counted in another shard, never twice."""
+        for ring in rings:
+            if ring.shard == 0:
+                told = steering(prefixes, self._shards, ring.link)
+                steer(ring.socket, told.steps)
+                if not told.is_exact:
+                    log.warning("too many prefixes to divide traffic exactly", interface=ring.interface)
+        for ring in rings:
+            ring.open()
+
+    def expect(self, prefixes: UNSIGNED) -> None:
+        """As `LiveSource.expect`."""
+        if self._shards > 1:
+            for link in {ring.link for ring in tuple(self._rings)}:
+                steering(prefixes, self._shards, link)
+
+    @property
+    def helpers_seconds(self) -> float:
+        """As `LiveSource.helpers_seconds`."""
+        return self._crew.cpu_seconds
 
     def feed(self, tables: Tables, until_ns: int) -> Fed:
         """As `Source.feed`; what arrives meanwhile may be counted too."""
-        for ring in self._rings:
-            ring.feed(tables)
+        shards = tables.shards
+        if len(shards) != self._shards:
+            raise ValueError(f"tables for {len(shards)} shards, and packets for {self._shards}")
+        if self._shards > 1 and tables.prefixes is not self._prefixes:
+            self._prefixes = tables.prefixes
+            self._steer(self._rings, tables.prefixes)
+
+        def take(shard: int) -> None:
+            for ring in self._rings:
+                if ring.shard == shard:
+                    ring.feed(shards[shard])
+
+        self._crew.do(take)
         return Fed()
 
     def wait(self, seconds: float) -> None:
@@ -219,15 +285,21 @@ class Rings:
             self._return(interface, since)
 
     def _trouble(self, number: int) -> None:
-        ring = next(ring for ring in self._rings if ring.socket.fileno() == number)
-        error = ring.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        log.warning("interface is down", interface=ring.interface, error=error)
-        self._before[ring.interface] = replace(self._numbers(ring), is_up=False, filled=0.0)
-        self._lost = self._sum(ring.losses(), self._lost)
-        self._poll.unregister(ring.socket)
-        self._rings.remove(ring)
-        ring.close()
-        self._gone[ring.interface] = time.monotonic()
+        troubled = next((ring for ring in self._rings if ring.socket.fileno() == number), None)
+        if troubled is None:
+            return  # with another shard's ring of that interface
+        interface, error = troubled.interface, troubled.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        log.warning("interface is down", interface=interface, error=error)
+        self._before[interface] = replace(self._numbers(interface), is_up=False, filled=0.0)
+        for ring in self._of(interface):
+            self._lost = self._sum(ring.losses(), self._lost)
+            self._poll.unregister(ring.socket)
+            self._rings.remove(ring)
+            ring.close()
+        self._gone[interface] = time.monotonic()
+
+    def _of(self, interface: str) -> list[Ring]:
+        return [ring for ring in self._rings if ring.interface == interface]
 
     def _return(self, interface: str, since: float) -> None:
         """Opens an interface again, once a second at most. One that is down could be opened, but not read."""
@@ -263,22 +335,23 @@ class Rings:
 
     def interfaces(self) -> tuple[InterfaceNumbers, ...]:
         """As `LiveSource.interfaces`."""
-        found = {ring.interface: self._numbers(ring) for ring in self._rings}
+        found = {name: self._numbers(name) for name in {ring.interface for ring in self._rings}}
         return tuple(found.get(name) or self._before[name] for name in self._settings.interfaces)
 
-    def _numbers(self, ring: Ring) -> InterfaceNumbers:
-        before = self._before.get(ring.interface, InterfaceNumbers(ring.interface, True))
+    def _numbers(self, interface: str) -> InterfaceNumbers:
+        before, rings = self._before.get(interface, InterfaceNumbers(interface, True)), self._of(interface)
         return InterfaceNumbers(
-            ring.interface,
+            interface,
             True,
-            before.packets + ring.packets,
-            before.bytes + ring.bytes,
-            before.dropped + ring.losses().dropped,
-            ring.filled(),
+            before.packets + sum(ring.packets for ring in rings),
+            before.bytes + sum(ring.bytes for ring in rings),
+            before.dropped + sum(ring.losses().dropped for ring in rings),
+            max(ring.filled() for ring in rings),
         )
 
     def close(self) -> None:
         """As `Source.close`."""
+        self._crew.stop()
         for ring in self._rings:
             ring.close()
         self._rings.clear()

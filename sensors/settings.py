@@ -69,10 +69,20 @@ class Capturing:
     """Where packets are sampled, no attack is declared on fewer of them."""
     with_libpcap: bool = False
     """Capture through libpcap instead of the packet ring: slower, works where the ring doesn't."""
+    fanout: int = 1
+    """Processors that count, each with a ring of each interface."""
+
+    def __post_init__(self) -> None:
+        if self.fanout < 1:
+            raise Refused("sensor.fanout", self.fanout, "must be at least 1")
+        if self.with_libpcap and self.fanout > 1:
+            raise Refused("sensor.fanout", self.fanout, "libpcap captures on one processor: 1, or libpcap = false")
 
 
 PROCESS_MEGABYTES = 200
 """Interpreter, compiled kernel and the rings of remembered headers."""
+SHARD_MEGABYTES = 8
+"""What each processor that counts needs beside its hosts."""
 HOST_BYTES = 1_200
 """What a host costs: 600 to 750, measured with full tables, and a reserve."""
 
@@ -92,10 +102,10 @@ class Memory:
                 raise Refused(name, value, "must be a power of two, at least 64")
 
     @classmethod
-    def within(cls, megabytes: int) -> "Memory":
+    def within(cls, megabytes: int, shards: int = 1) -> "Memory":
         """Tables that keep the process within so many megabytes, packet rings and evidence apart, however much traffic
-        comes."""
-        room = max(0, megabytes - PROCESS_MEGABYTES) << 20
+        comes; for all `shards` together."""
+        room = max(0, megabytes - PROCESS_MEGABYTES - (shards - 1) * SHARD_MEGABYTES) << 20
         hosts = max(1024, 1 << max(0, (room // HOST_BYTES).bit_length() - 1))
         packets = max(4096, min(131_072, hosts * 2))
         return cls(hosts, packets, packets // 2)

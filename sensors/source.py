@@ -7,7 +7,7 @@ packets each stands for, so that sampled streams fit the same interface.
 from dataclasses import dataclass
 from typing import Protocol
 
-from sensors.tables import Tables
+from sensors.tables import UNSIGNED, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ class LiveSource(Source, Protocol):
     @property
     def link(self) -> int | None:
         """The link type of all interfaces; None when they differ."""
+
+    @property
+    def helpers_seconds(self) -> float:
+        """Processor time of threads beside the one that feeds."""
+
+    def expect(self, prefixes: UNSIGNED) -> None:
+        """These (`tables.prefix_table`) will soon be protected: what takes time is done now. Any thread may call."""
 
     def interfaces(self) -> tuple[InterfaceNumbers, ...]:
         """Numbers of each interface; for the thread that feeds."""

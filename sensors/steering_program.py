@@ -5,7 +5,7 @@ packet, and what stands behind more than ten MPLS labels, goes to shard 0.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from sensors.bpf import LINK_LAYER, LONGEST, NETWORK, OUTGOING, PACKET_TYPE, Program
 from sensors.framing import RAW
@@ -37,7 +37,12 @@ class Steering:
 
 def steering(prefixes: UNSIGNED, shards: int, link: int) -> Steering:
     """For zones (`tables.prefix_table`) and frames of a link type, Ethernet or bare IP."""
-    ours = joined(prefixes)
+    return _steering(tuple(joined(prefixes)), shards, link)
+
+
+@lru_cache(8)
+def _steering(ours: tuple[Interval, ...], shards: int, link: int) -> Steering:
+    """Takes a third of a second where prefixes are too many."""
     mapped = [(max(first, MAPPED) - MAPPED, min(last, _MAPPED_TOP) - MAPPED, 0)
               for first, last, _ in ours if first <= _MAPPED_TOP and last >= MAPPED]  # fmt: skip
     others = [one for one in ours if not MAPPED <= one[0] <= one[1] <= _MAPPED_TOP]

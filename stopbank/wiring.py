@@ -177,13 +177,14 @@ def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
         weight=told.sampling,
         least_sampled=told.sampling_least_packets,
         with_libpcap=told.libpcap,
+        fanout=told.fanout,
     )
     return SensorSettings(
         name=told.name,
         capture=capture,
         zones=zones,
         vantage=vantage,
-        memory=Memory.within(told.memory_megabytes),
+        memory=Memory.within(told.memory_megabytes, told.fanout),
         evidence=_evidence(config),
         cpus=told.cpus,
         nice=told.nice,
@@ -252,6 +253,9 @@ def _evidence(config: Config) -> "EvidenceSettings | None":
     told = config.sensor
     if not told.evidence:
         return None
+    if told.evidence_memory_megabytes < 2 * told.fanout:
+        reason = f"must be at least {2 * told.fanout}: 2 for each of {told.fanout} processors (sensor.fanout)"
+        raise Refused("sensor.evidence_memory_megabytes", told.evidence_memory_megabytes, reason)
     return EvidenceSettings(
         directory=config.paths.state.resolve() / "evidence",
         memory_megabytes=told.evidence_memory_megabytes,

@@ -26,6 +26,7 @@ from sensors.evidence import EvidenceRecorder
 from sensors.evidence_file import EvidenceFile
 from sensors.evidence_ring import SEGMENT_WORDS, RecentBytes, keep_batch
 from sensors.evidence_settings import EvidenceSettings
+from sensors.evidence_shards import RecentShards
 from sensors.framing import ETHERNET
 from sensors.tables import prefix_table
 
@@ -142,7 +143,7 @@ def attack(name: str, state: State = State.STARTED, target: str = B, ago: float 
 
 
 def recorded(ring: RecentBytes, settings: EvidenceSettings, *notes: Detection) -> EvidenceRecorder:
-    recorder = EvidenceRecorder(settings, ring, ETHERNET)
+    recorder = EvidenceRecorder(settings, RecentShards([ring]), ETHERNET)
     for note in notes:
         recorder.note(note)
     recorder.start()

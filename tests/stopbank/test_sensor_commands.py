@@ -90,7 +90,7 @@ def test_where_no_sensor_runs_top_says_so_in_a_line(run: Run) -> None:
 @pytest.mark.parametrize(
     ("line", "field"),
     [
-        ("fanout = 2", "sensor.fanout"),
+        ("fanout = 0", "sensor.fanout"),
         ("sampling = 0", "sensor.sampling"),
         ("snap_bytes = 10", "sensor.snap_bytes"),
         ("evidence_memory_megabytes = 1", "sensor.evidence_memory_megabytes"),

@@ -1,0 +1,35 @@
+"""A veth pair of a test's own, and patience."""
+
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE_SECONDS = 20
+
+
+@contextmanager
+def veth() -> Iterator[tuple[str, socket.socket]]:
+    """An interface to listen on, and a socket that sends into it."""
+    near, far = f"sbt{secrets.token_hex(4)}", f"sbu{secrets.token_hex(4)}"
+    subprocess.run(["ip", "link", "add", near, "type", "veth", "peer", "name", far], check=True)
+    try:
+        for end in (near, far):
+            Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").write_text("1")
+            subprocess.run(["ip", "link", "set", end, "up"], check=True)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
+            sending.bind((far, 0))
+            yield near, sending
+    finally:
+        subprocess.run(["ip", "link", "del", near], check=True)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds, at most for a generous while."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.002)
