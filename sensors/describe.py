@@ -39,6 +39,9 @@ EVIDENCE_NS = 500_000_000
 PRIOR_NS, PRIOR_MARGIN_NS = 4_000_000_000, 1_000_000_000
 """How long, and how long before an attack's first packet, its target's traffic says what came before. A late tick puts
 the first packet too late."""
+JUDGED_MARGIN_NS = 50_000_000
+"""The same in a capture, which tells the first packet of what was found first: floods that begin together don't do so
+in the same microsecond."""
 PRIOR_PACKETS = 1_024
 """How many packets of that are kept: 64 kB for each attack."""
 MINOR = 0.2
@@ -186,7 +189,7 @@ class Describer:
     def _earlier(self, tables: Tables, attack: Attack) -> ANY:
         """What the target got in the seconds before the attack, as far as it was remembered when it began."""
         if attack.earlier is None:
-            end = attack.first_ns - (1 if self._judging else PRIOR_MARGIN_NS)
+            end = attack.first_ns - self._margin
             found, _ = self.between(tables, attack.target, end - PRIOR_NS, end)
             one_of = -(-len(found) // PRIOR_PACKETS) or 1
             attack.earlier = found[::one_of].copy()
@@ -194,23 +197,29 @@ class Describer:
         return attack.earlier
 
     def _normal(self, tables: Tables, attack: Attack) -> ANY:
-        """What the target got before the attack. Live, a late tick puts the beginning too late, and an attack's first
-        packets must not count as what it would hurt; a capture tells the first packet exactly."""
-        margin = 0 if self._judging else PRIOR_MARGIN_NS
-        history = self._history(tables, attack.target)
-        earlier = self._earlier(tables, attack)
+        """What the target got before the attack. A late tick puts the beginning too late, and an attack's first packets
+        must not count as what it would hurt."""
+        began = attack.first_ns - self._margin
+        if not judge.is_prefix(attack.target):
+            kept = self._reservoir.of(attack.target)
+            # An attack that rises slowly is all over the last seconds: where hours are known, those say nothing.
+            if (kept["time"] < began).sum() >= FULL:
+                return kept[kept["time"] < began]
+        history, earlier = self._history(tables, attack.target), self._earlier(tables, attack)
         # Samples are few; of the last seconds there is more than them.
-        until = int(earlier["time"][0]) if len(earlier) else attack.first_ns - margin
+        until = int(earlier["time"][0]) if len(earlier) else began
         return _balanced(history[history["time"] < until], earlier)
 
+    @property
+    def _margin(self) -> int:
+        return JUDGED_MARGIN_NS if self._judging else PRIOR_MARGIN_NS
+
     def _history(self, tables: Tables, target: Network) -> ANY:
-        """What the target gets at other times: what is kept of it, and where that is little, or of what lies in a
-        prefix nothing, samples as there are of every host."""
-        kept, is_prefix = self._reservoir.of(target), judge.is_prefix(target)
-        if len(kept) >= FULL and not is_prefix:
-            return kept
+        """What the target gets at other times: what is kept of it, and samples as there are of every host, in a prefix
+        of those of which nothing is kept."""
+        kept = self._reservoir.of(target)
         samples = self._remembered.history(tables, target)
-        return np.concatenate([kept, self._reservoir.without(samples) if is_prefix else samples])
+        return np.concatenate([kept, self._reservoir.without(samples) if judge.is_prefix(target) else samples])
 
 
 def _balanced(history: ANY, earlier: ANY) -> ANY:

@@ -94,10 +94,14 @@ def _most_common(values: ANY) -> Iterator[Numeric]:
 
 
 def _lengths(values: ANY, base: Match) -> Iterator[Numeric]:
-    """Exact lengths, one range or two around the widest gap, and the longer or shorter side alone."""
+    """Exact lengths, few and many; ranges; and what lies on one side of the widest gap."""
+    lowest = 20 if base.ip_family.bits == 32 else 40
     exact = [value for value in _most_common(values) if operators(value, 65_535) <= MOST_VALUES]
-    yield from exact[-2:]
-    yield from _ranges(values, 20 if base.ip_family.bits == 32 else 40, 65_535)
+    yield from exact[:2] + exact[-2:]
+    yield from _ranges(values, lowest, 65_535)
+    if gap := _widest_gap(np.unique(values).astype(np.int64)):
+        yield Numeric.between(lowest, gap[0])
+        yield Numeric.between(gap[1], 65_535)
 
 
 def _ranges(values: ANY, lowest: int, highest: int) -> Iterator[Numeric]:
@@ -111,11 +115,15 @@ def _ranges(values: ANY, lowest: int, highest: int) -> Iterator[Numeric]:
             yield Numeric.between(low, highest)
         if high < highest and high > lowest:
             yield Numeric.between(lowest, high)
-    if len(distinct) >= 3:
-        at = int(np.argmax(np.diff(distinct)))
-        if distinct[at + 1] - distinct[at] > 1:
-            spans = ((int(distinct[0]), int(distinct[at])), (int(distinct[at + 1]), int(distinct[-1])))
-            yield Numeric.of_spans(spans, 2**64)
+    if len(distinct) >= 3 and (gap := _widest_gap(distinct)):
+        yield Numeric.of_spans(((int(distinct[0]), gap[0]), (gap[1], int(distinct[-1]))), 2**64)
+
+
+def _widest_gap(distinct: ANY) -> tuple[int, int] | None:
+    """The ascending values around it; None without one."""
+    gaps = np.diff(distinct)
+    at = int(np.argmax(gaps)) if len(gaps) else 0
+    return (int(distinct[at]), int(distinct[at + 1])) if len(gaps) and gaps[at] > 1 else None
 
 
 def _flags(part: ANY) -> Iterator[Bitmask]:
