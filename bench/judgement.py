@@ -50,14 +50,19 @@ class Outcome:
     """Rules that drop."""
     limits: int = 0
     """Rules that only limit."""
-    coverage: float = 0.0
-    """Share of the attack that some dropping rule hits: the lesser of packets and bytes."""
-    collateral: float = 0.0
-    """Share of the victim's normal traffic that some dropping rule hits: the greater of packets and bytes."""
-    limited: float = 0.0
+    dropped: float = 0.0
+    """Share of the attack that some dropping rule hits: the lesser of packets and bytes, as for all of the attack."""
+    handled: float = 0.0
     """Share of the attack that some rule hits, dropping or limiting."""
+    harmed: float = 0.0
+    """Share of the victim's normal traffic that some dropping rule hits: the greater of packets and bytes."""
     slowed: float = 0.0
-    """Share of the victim's normal traffic that some limiting rule hits: the greater of packets and bytes."""
+    """The same for limiting rules."""
+
+    @property
+    def limited(self) -> float:
+        """Share of the attack that only limiting rules hit."""
+        return max(0.0, self.handled - self.dropped)
 
     @property
     def rules(self) -> int:
@@ -106,10 +111,13 @@ def _outcome(scenario: Scenario, victim: Network, claims: Sequence[Claim], is_wh
     attack = scenario.packets[np.isin(scenario.packets["label"], [wave.label for wave in waves])]
     attack = attack[inside(attack, victim)]
     named = claim.named
+    normal = scenario.benign(victim)
     return Outcome(
         victim, True, named, named in accepted, len(claim.rules), len(claim.limits),
-        min(_shares(claim.rules, attack)), max(_shares(claim.rules, scenario.benign(victim))),
-        min(_shares((*claim.rules, *claim.limits), attack)), max(_shares(claim.limits, scenario.benign(victim))),
+        dropped=min(_shares(claim.rules, attack)),
+        handled=min(_shares((*claim.rules, *claim.limits), attack)),
+        harmed=max(_shares(claim.rules, normal)),
+        slowed=max(_shares(claim.limits, normal)),
     )  # fmt: skip
 
 

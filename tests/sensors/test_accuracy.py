@@ -39,8 +39,8 @@ def test_what_differs_from_normal_traffic_plainly_is_dropped_not_just_limited(
     for way, found in judged(scenario(name, seed, 0.3 if name == "gre_flood" else 1.0), tmp_path, ways).items():
         assert found.is_right, found
         for outcome in found.outcomes:
-            assert outcome.coverage >= 0.95, (way, outcome)
-            assert outcome.collateral <= 0.05 and 1 <= outcome.drops <= 4, (way, outcome)
+            assert outcome.dropped >= 0.95, (way, outcome)
+            assert outcome.harmed <= 0.05 and 1 <= outcome.drops <= 4, (way, outcome)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -49,15 +49,15 @@ def test_an_attack_is_found_named_and_its_rules_hit_it_and_little_else(name: str
     for way, found in judged(scenario(name, 1, SMALL), tmp_path, ways).items():
         assert found.is_right, (way, found)
         for outcome in found.outcomes:
-            assert outcome.limited >= 0.9, (way, outcome)
-            assert outcome.collateral <= 0.05 and 1 <= outcome.rules <= 4, (way, outcome)
+            assert outcome.handled >= 0.9, (way, outcome)
+            assert outcome.harmed <= 0.05 and 1 <= outcome.rules <= 4, (way, outcome)
 
 
 @pytest.mark.parametrize("name", ["tls_flood", "carpet_bombing"])
 def test_too_many_visitors_and_carpets_are_found_without_a_zone(name: str, tmp_path: Path) -> None:
     found = judged(scenario(name, 101), tmp_path, ("analyze",))["analyze"]
     assert found.is_right, found
-    assert all(outcome.limited >= 0.98 and outcome.collateral <= 0.01 for outcome in found.outcomes), found
+    assert all(outcome.handled >= 0.98 and outcome.harmed <= 0.01 for outcome in found.outcomes), found
 
 
 def test_connections_that_never_get_on_are_found(tmp_path: Path) -> None:
