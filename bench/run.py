@@ -42,6 +42,7 @@ def packet_cost() -> Iterator[Result]:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "offline_peers": _of("offline_peers"),
     "packet_cost": packet_cost,
+    "fanout": _of("fanout"),
     "detection_latency": _of("detection_latency"),
     "time_to_detect": _of("time_to_detect"),
     "accuracy": _of("accuracy"),

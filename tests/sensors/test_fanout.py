@@ -1,5 +1,6 @@
 """Tables of several shards: what the engine finds in them is what it finds in one."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -10,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steering_model import end_of
 
+from rules.errors import Refused
 from rules.match import Network
 from rules.traffic import Detection, State
 from rules.zone import Metric, Zone
 from sensors import fanout, tables, walk
+from sensors.baseline_limits import Learning
 from sensors.engine import Engine
 from sensors.gathered import Gathering
 from sensors.headers import COLUMNS, HEADER, Column, Total
+from sensors.live import _take_place
 from sensors.newest import newest, rates_of
-from sensors.settings import Detecting, Memory
+from sensors.settings import Capturing, Detecting, Memory, SensorSettings
 from sensors.tables import ANY, CLOCK_STEP, FIRST_ROW, LINE, MOST_WARM, UNWATCHED_AT, WARM, Tables, address, key
 
 MILLISECOND = 1_000_000
@@ -59,7 +63,7 @@ class Both:
         self.said: tuple[list[Detection], list[Detection]] = ([], [])
         self.engines = tuple(
             Engine(zones, self._emit(number), detecting=Detecting(quiet_seconds=0.5),
-                   memory=Memory(8192, 16_384, 1024), shards=count)
+                   memory=Memory(8192, 16_384, 1024), learning=Learning(), shards=count)
             for number, count in enumerate((1, shards))
         )  # fmt: skip
         self.now, self.draw = 0, np.random.default_rng(7)
@@ -233,3 +237,14 @@ def test_several_shards_take_no_more_memory_than_one(shards: int) -> None:
 def test_nobody_counts_into_all_of_it() -> None:
     with pytest.raises(TypeError, match="shard"):
         _ = fanout.make(shards=2).arrays
+
+
+def test_more_threads_than_processors_are_refused() -> None:
+    there = len(os.sched_getaffinity(0))
+    with pytest.raises(Refused, match=rf"sensor\.fanout.*may use {there} processors"):
+        _take_place(SensorSettings("s", Capturing(("lo",), fanout=there + 1), ()))
+
+
+def test_what_several_shards_need_comes_out_of_the_same_memory() -> None:
+    assert Memory.within(512, 1) == Memory.within(512)
+    assert Memory.within(256, 8).hosts < Memory.within(256).hosts

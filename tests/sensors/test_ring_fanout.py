@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
-from rawframes import SYN, Fragment, ethernet, ip, tcp, udp
+from rawframes import ACK, SYN, Fragment, ethernet, ip, tcp, udp
 from steering_model import end_of, steered
 from virtual_link import veth, wait_for
 
@@ -160,6 +161,34 @@ def _reaches(sending: socket.socket, source: Rings, into: Tables) -> bool:
     source.wait(0.02)
     source.feed(into, walk.NEVER)
     return all(hosts(into, shard, Column.PACKETS) for shard in into.shards)
+
+
+def test_a_super_frame_goes_to_its_shard_and_counts_as_the_packets_it_was_made_from() -> None:
+    with captured(2) as (source, into, sending):
+        # PACKET_VNET_HDR: the frame comes with a virtio-net header, as offloads make them, and lies in several pieces
+        sending.setsockopt(263, 15, 1)
+        for block in range(4):
+            frame = ethernet(ip("192.0.2.1", f"198.51.{100 + block}.7", tcp(80, 9, ACK, bytes(14_000))))
+            virtio = b"\x01\x01" + (54).to_bytes(2, "little") + (1_400).to_bytes(2, "little") + b"\x22\x00\x10\x00"
+            sending.send(virtio + frame)
+        fed(source, into, 40)
+        for number, shard in enumerate(into.shards):
+            found = hosts(into, shard, Column.ACK)
+            assert list(found.values()) == [10, 10] and {end_of(host, 2) for host in found} == {number}
+
+
+def test_one_capability_is_enough_for_several_shards() -> None:
+    program = (
+        "from sensors import fanout, walk; from sensors.ring import Rings; from sensors.settings import Capturing; "
+        "source = Rings(Capturing(('lo',), fanout=2)); "
+        "source.feed(fanout.make(shards=2, rows=64, ring=64, normal=64), walk.NEVER); source.close()"
+    )
+    root = Path(__file__).resolve().parents[2]
+    confined = ["setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all,+net_raw"]
+    done = subprocess.run(
+        [*confined, str(root / ".venv/bin/python"), "-c", program], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_losses_of_all_shards_are_told() -> None:
