@@ -31,7 +31,7 @@ from sensors.tables import Tables, prefix_table
 log = structlog.get_logger("sensor")
 
 _SHOWN = (Total.PACKETS, Total.RECORDS, Total.BYTES, Total.NOT_IP, Total.TRUNCATED, Total.MALFORMED, Total.UNPROTECTED,
-          Total.OVERFLOW, Total.RECLAIMED)  # fmt: skip
+          Total.OVERFLOW, Total.RECLAIMED, Total.UNWATCHED)  # fmt: skip
 
 
 def open_interfaces(settings: Capturing, recent: RecentShards | None = None) -> LiveSource:

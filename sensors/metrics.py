@@ -21,6 +21,8 @@ _HELP = {
     "unprotected_total": "Packets to destinations outside every zone",
     "overflow_total": "Packets not counted because the host table was full of hosts under attack",
     "reclaimed_total": "Rows of the host table taken from silent hosts",
+    "unwatched_total": "Times that a busy target could not be looked at because too many were busy",
+    "unwatched_per_second": "The same, in the last second",
     "suspicions_total": "Limits crossed in one window only",
     "detections_total": "Attacks found",
     "messages_dropped_total": "Detections that the link didn't take",

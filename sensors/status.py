@@ -1,7 +1,7 @@
 """What the sensor shows of itself, once a second: for `stopbank sensor top`, Prometheus and `stopbank doctor`.
 
 A thread of its own reads what the capture thread left behind and answers on a socket of this machine. It needs no
-speaker, no intake and no disk, and the capture thread never waits for it.
+speaker, no intake and no disk, and the capture thread never waits for it. Targets are looked through only for who asks.
 """
 
 import json
@@ -37,6 +37,8 @@ _PERIOD_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.5
 """For a reader that doesn't read."""
 _SHOWN_ATTACKS = 200
+_COMPARED_SECONDS, _STALE_SECONDS = 0.25, 5.0
+"""Rates of targets lie between two looks: at least so far apart, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class _Beat:
     cpu: float
     """Of the process, seconds."""
     records: int
+    unwatched: int
     interfaces: dict[str, InterfaceNumbers]
 
 
@@ -55,11 +58,15 @@ class StatusBoard:
         self._settings, self._sensor, self._link = settings, sensor, link
         self._sampling = Sampling(settings.capture.weight, settings.capture.least_sampled)
         self._rates = targets.TargetRates(self._sampling)
+        self._targets: list[dict[str, object]] = []
+        self._looked = -math.inf
         self._began = time.monotonic()
-        self._before = _Beat(0.0, time.process_time(), 0, {})
+        self._before = _Beat(0.0, time.process_time(), 0, 0, {})
         self._lines: list[Document] = []
         self._costs: dict[str, int | float] = {"process_cpu_share": 0.0, "process_cpu_nanoseconds_per_packet": 0.0}
+        self._unwatched_per_second = 0
         self.document: Document = {}
+        """Without targets."""
         self._ended, self._end = os.pipe()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
@@ -100,9 +107,23 @@ class StatusBoard:
             asking, _ = listening.accept()
             with asking:
                 asking.settimeout(_PATIENCE_SECONDS)
-                asking.sendall(json.dumps(self.document).encode() + b"\n")
+                told = self.document and self.document | {"targets": self._busiest()}
+                asking.sendall(json.dumps(told).encode() + b"\n")
         except OSError as error:
             log.warning("status not told", why=str(error))
+
+    def _busiest(self) -> list[dict[str, object]]:
+        """The targets that get most; who is the first to ask for long waits a moment for what to compare with."""
+        if time.monotonic() - self._looked > _STALE_SECONDS:
+            self._look_at_targets()
+            select.select([self._ended], [], [], _COMPARED_SECONDS)
+        if time.monotonic() - self._looked >= _COMPARED_SECONDS:
+            self._look_at_targets()
+        return self._targets
+
+    def _look_at_targets(self) -> None:
+        self._looked = time.monotonic()
+        self._targets = self._rates.look(self._sensor.tables, self._sensor.zones, self._looked)
 
     @property
     def statistics(self) -> Statistics:
@@ -126,6 +147,7 @@ class StatusBoard:
         troubles = [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])]
         numbers |= {
             "dropped_per_second": sum(one["dropped_per_second"] for one in self._lines),
+            "unwatched_per_second": self._unwatched_per_second,
             "troubles": len(troubles),
         }
         return {
@@ -135,7 +157,6 @@ class StatusBoard:
             "uptime_seconds": round(now - self._began, 1),
             "zones": [zone.name for zone in sensor.zones],
             "interfaces": self._lines,
-            "targets": self._rates.look(sensor.tables, sensor.zones, now),
             "attacks": self._attacks(),
             "link": _link(link),
             "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
@@ -148,12 +169,14 @@ class StatusBoard:
         """Rates lie between two heartbeats of the sensor, however these fall among the looks."""
         interfaces = {one.name: one for one in self._sensor.interfaces}
         records, then = int(numbers.get("records_total", 0)), self._before
-        now = _Beat(self._sensor.beaten, time.process_time(), records, interfaces)
+        unwatched = int(numbers.get("unwatched_total", 0))
+        now = _Beat(self._sensor.beaten, time.process_time(), records, unwatched, interfaces)
         if now.at <= then.at and self._lines:
             return
         seconds = max(now.at - then.at, 1e-3)
         self._before = now
         self._lines = [_interface(one, then.interfaces.get(name, one), seconds) for name, one in interfaces.items()]
+        self._unwatched_per_second = math.ceil((unwatched - then.unwatched) / seconds)
         if then.at and now.at > then.at:
             cpu, fresh = now.cpu - then.cpu, records - then.records
             self._costs = {
@@ -186,6 +209,8 @@ class StatusBoard:
             for one in self._lines
             if one["dropped_per_second"]
         ]
+        if unwatched := self._unwatched_per_second:
+            found.append(f"too many busy targets: {unwatched:,} looks/s are missed, and attacks may be")
         found += self._sensor.raised
         found += self._sensor.log_troubles
         found += self._sensor.learned.troubles if self._sensor.learned else ()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kernel_rig import A, B, counted
@@ -22,8 +22,10 @@ from rawframes import SYN, ethernet, ip, tcp, udp
 from rules.zone import Metric, Zone
 from sensors import live
 from sensors.evidence_settings import EvidenceSettings
+from sensors.loop import Sensor
 from sensors.sampling import Sampling
 from sensors.settings import Capturing, Detecting, SensorSettings
+from sensors.status import StatusBoard
 from sensors.targets import TargetRates
 from sensors.top import ask, plain
 
@@ -122,6 +124,7 @@ def test_a_running_sensor_shows_an_attack_and_keeps_its_packets(tmp_path: Path) 
             seen = f'stopbank_sensor_interface_packets_total{{interface="{interface}"}} 6001.0'
             metrics = soon(lambda: found if seen in (found := scraped(port)) else "")
         assert "stopbank_sensor_detections_total 1.0" in metrics
+        assert "stopbank_sensor_unwatched_total 0.0" in metrics
         for name in ("resident_bytes", "process_cpu_seconds_total", "evidence_lost_total", "packets_dropped_total"):
             assert f"stopbank_sensor_{name} " in metrics
         assert said["target"] == "198.51.100.3/32" and said["packets"] > 5_900
@@ -130,6 +133,31 @@ def test_a_running_sensor_shows_an_attack_and_keeps_its_packets(tmp_path: Path) 
         assert first_source == socket.inet_aton("192.0.2.77"), "the packet before the attack stands first"
         assert struct.unpack_from("=I", content, 20) == (1,)
         assert ask(tmp_path / "status.sock") is None
+
+
+class Busy:
+    """A sensor that can't look at all that is busy, as far as the board asks."""
+
+    interfaces = attacks = beside = raised = log_troubles = zones = ()
+    evidence = learned = None
+    beaten, numbers = 0.0, dict[str, int | float]()
+
+    def beat(self, unwatched: int) -> None:
+        self.beaten += 2.0
+        self.numbers = {"records_total": 1, "unwatched_total": unwatched}
+
+
+def test_busy_targets_that_are_not_looked_at_are_a_trouble_as_long_as_there_are_any() -> None:
+    sensor, settings = Busy(), SensorSettings("s", Capturing(("lo",)), (ZONE,))
+    board = StatusBoard(settings, cast(Sensor, sensor), lambda: None)
+    told = []
+    for unwatched in (0, 0, 300, 300):
+        sensor.beat(unwatched)
+        told.append(board.look(time.monotonic()))
+    missed = [one["numbers"]["unwatched_per_second"] for one in told]
+    assert missed == [0, 0, 150, 0]
+    named = [any("too many targets are busy" in trouble for trouble in one["troubles"]) for one in told]
+    assert named == [False, False, True, False]
 
 
 @pytest.mark.peer
