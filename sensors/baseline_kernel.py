@@ -86,7 +86,7 @@ def learn(rows, rates, zones, frozen, seconds, terms, weights, found, outcome,
         for kind in range(classes):
             # An attacked target counts with what it would usually get.
             usual = found[kind]
-            if what != CALM:
+            if what != CALM and usual > 0.0:
                 usual = min(usual, values[np.int64(levels[row, kind])] * shape[zone, kind])
             sums[zone, kind] += usual * seconds[number]
         if age >= told[JUDGED]:
@@ -111,7 +111,9 @@ def _move(row, age, units, found, levels, ages, lowest, values, shape, zone, tol
     down = np.int64(step * (1.0 - quantile) + told[DITHER])
     for kind in range(levels.shape[1]):
         level = np.int64(levels[row, kind])
-        moved = level + up if found[kind] > values[level] * shape[zone, kind] else level - down
+        # Nothing is above no level. The table of their rates is not in the caches: it is asked as seldom as can be.
+        is_above = found[kind] > 0.0 and found[kind] > values[level] * shape[zone, kind]
+        moved = level + up if is_above else level - down
         # A level below the floor's would change no limit, and would have to grow first when the target does.
         levels[row, kind] = min(max(moved, np.int64(lowest[kind])), OLDEST)
     ages[row] = min(age + np.int64(units + told[DITHER]), OLDEST)
