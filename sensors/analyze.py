@@ -42,6 +42,8 @@ MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
 _SECOND = 1_000_000_000
 EVERYWHERE: tuple[Network, ...] = tuple(map(ip_network, ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")))
 """What is looked at where nobody says whom to protect."""
+_STEP = 100_000_000
+"""Between two looks (ns), once a second of traffic is known: verdicts are about a second."""
 _QUIET_SECONDS = 0.1
 """Fewer packets in a tick than a host at the lowest limit gets in so long need no look."""
 
@@ -150,31 +152,40 @@ def _measures(pps: float | None) -> Measures:
 
 def _drive(engine: Engine, source: CaptureFile, lingering: Lingering, progress: Progress | None = None) -> int:
     """Feeds the whole capture, ticking at capture time; returns the time of its first packet."""
-    tables, tick = engine.tables, int(DETECTING.tick_seconds * 1e9)
+    tables, fine = engine.tables, int(DETECTING.tick_seconds * 1e9)
     if source.feed(tables, -(1 << 62)).ended:
         return 0
-    first = now = int(tables.state[NEXT_TIME])
+    first = now = begun = looked = int(tables.state[NEXT_TIME])
     engine.start(now)
-    looked, seen = now, 0
+    seen = 0
     # No host can be above a limit while all of them together are below it.
     enough = engine.least_packets * _QUIET_SECONDS
     size = source.stream.size() if progress else None
-    while not (fed := source.feed(tables, min(now + tick, NEVER))).ended:
-        now += tick
+    while True:
+        step = fine if now - begun < _SECOND else _STEP
+        fed = source.feed(tables, min(now + step, NEVER))
+        if fed.ended:
+            break
+        now += step
         lingering.feed(tables, now)
         if progress and size:
             progress(source.stream.position(), size)
         packets = int(tables.totals[Total.PACKETS])
-        if packets - seen >= enough or engine.busy or now - looked >= _SECOND:
+        if packets - seen >= enough or engine.busy:
             engine.tick(now, moment(now))
             looked, seen = now, packets
-        coming = int(tables.state[NEXT_TIME])
-        if fed.reached and coming - now > 2 * _SECOND and not engine.busy:
-            # A silence: nothing happens in it but that windows empty.
-            now = looked = coming - _SECOND
-            seen = packets
+        elif now - looked >= _SECOND:
+            # Nothing can have happened: windows begin anew.
             engine.start(now)
+            begun, looked, seen = now, now, packets
+        now += _nothing_for(int(tables.state[NEXT_TIME]) - now, step, engine.busy)
     end = max(looked, tables.clock_ns)
     engine.finish(end, moment(end))
     lingering.finish(tables, end)
     return first
+
+
+def _nothing_for(silence: int, step: int, busy: bool) -> int:
+    """How much of a silence (ns) can be passed over: while something is suspected, not so much that windows don't
+    empty."""
+    return max(0, (min(silence, _SECOND) if busy else silence) // step * step)

@@ -136,6 +136,9 @@ class Gathering:
         self._count = len(kept)
         self._out[: len(kept)], self._lots[: len(kept)] = self._out[kept], self._lots[kept]
 
+    def __len__(self) -> int:
+        return self._count
+
     def take(self) -> Handed:
         """All of it, as copies; the next ones follow more connections where there is room for them."""
         count, one_of = self._count, self.one_of

@@ -50,6 +50,8 @@ class Lingering:
 
     def _look(self, now: int) -> None:
         self._looked = now
+        if not len(self._gathering) and not self._watch.followed and not self._under:
+            return
         for told in self._watch.look(self._gathering.take(), now, moment(now)):
             self._hear(told)
         for target, incident in self._under.items():

@@ -3,6 +3,8 @@
 import csv
 import json
 import random
+from collections import Counter
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from kernel_rig import A, B
 from rawframes import ACK, PUSH, RST, SYN, ethernet, icmp, ip, pcap, tcp, udp
 
 from sensors import analyze
+from sensors.engine import Engine
+from sensors.pcapfile import ClassicCapture
 
 CLIENT = "198.18.0.9"
 
@@ -150,3 +154,38 @@ def test_clocks_that_stand_still_or_jump_neither_hide_nor_invent_an_attack(stamp
 def test_an_empty_capture_is_an_empty_report(tmp_path: Path) -> None:
     found = report(tmp_path, [])
     assert (found.packets, found.incidents, found.duration_seconds) == (0, (), 0.0)
+
+
+@pytest.mark.parametrize("gap", [0.05, 0.9, 1.9, 2.5, 400.0])
+def test_silence_costs_nothing_however_it_is_cut(gap: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    for where, name in ((Engine, "tick"), (ClassicCapture, "walk")):
+        whole = getattr(where, name)
+
+        def counted(*arguments: object, whole: Callable[..., object] = whole, name: str = name) -> object:
+            calls[name] += 1
+            return whole(*arguments)
+
+        monkeypatch.setattr(where, name, counted)
+    frame = ethernet(ip(A, B, udp(5, 6)))
+    found = report(tmp_path, [(5 + gap * number, frame) for number in range(300)])
+    assert (found.packets, told(found)) == (300, [])
+    assert found.duration_seconds == pytest.approx(299 * gap)
+    # The last look is that at the end.
+    assert calls["tick"] == 1
+    assert calls["walk"] <= 3 * 300
+
+
+def test_a_burst_after_any_silence_is_found(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    for gap in (0.3, 1.5, 1.97, 3.1, 3_600.0):
+        records = [(5 + gap * number, ethernet(ip(A, B, udp(5, 6)))) for number in range(4)]
+        begin = 5 + 4 * gap
+        records += [
+            (
+                begin + number / 10_000,
+                ethernet(ip(f"9.{draw.randrange(256)}.{draw.randrange(256)}.1", B, tcp(9, 80, SYN))),
+            )
+            for number in range(6_000)
+        ]
+        assert told(report(tmp_path, records)) == [(B, "syn_flood")], gap
