@@ -34,7 +34,7 @@ Loader = Callable[[], Settings]
 
 def run(load: Loader, state: Path) -> None:
     """Be ExaBGP's child until it ends. `state` is the state directory, known without the configuration file."""
-    # A successor makes 100,000 values that stay before it can say anything; `loop.collect_rarely` ends this.
+    # A successor makes 100,000 values that stay before it can say anything; `beginning.collect_rarely` ends this.
     gc.disable()
     descriptors = pipe.seize()
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -23,6 +23,8 @@ CLIENTS = 32
 ANSWER_SECONDS = 30.0
 """Longer than anything the loop does to a request."""
 IDLE_SECONDS = 600.0
+HANGING_UP_SECONDS = 1.0
+_BLOCK = 1 << 16
 _RETRY_SECONDS = 1.0
 
 
@@ -110,9 +112,9 @@ class Server:
         while True:
             while b"\n" not in rest:
                 if len(rest) > LINE_LIMIT:
-                    connection.sendall(render_answer(_TOO_LONG))
+                    _hang_up(connection, _TOO_LONG)
                     return
-                block = connection.recv(1 << 16)
+                block = connection.recv(_BLOCK)
                 if not block:
                     return
                 rest += block
@@ -136,6 +138,16 @@ _NOT_ALLOWED = Declined.of(
     Refused("user", "", "only root, the user Stopbank runs as and members of the state directory's group may ask")
 )
 _TOO_LONG = Declined.of(Refused("request", "", f"is longer than {LINE_LIMIT} bytes"))
+
+
+def _hang_up(connection: socket.socket, answer: Answer) -> None:
+    """Answer, and hear some of what still comes: closing on it would reset the connection before the answer is read."""
+    connection.sendall(render_answer(answer))
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(HANGING_UP_SECONDS)
+    for _ in range(LINE_LIMIT // _BLOCK):
+        if not connection.recv(_BLOCK):
+            return
 
 
 def _is_allowed(connection: socket.socket, directory: Path) -> bool:

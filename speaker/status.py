@@ -1,6 +1,7 @@
 """What the speaker says about itself: the answer to a status query, and the gauges."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,25 +21,36 @@ if TYPE_CHECKING:
     from speaker.metrics import Metrics
 
 
-def neighbours(ledger: Ledger, sessions: Sessions, suspects: Suspects, now: float) -> list[dict[str, object]]:
+@dataclass(frozen=True, slots=True)
+class View:
+    """What there is to be looked at."""
+
+    ledger: Ledger
+    sessions: Sessions
+    suspects: Suspects
+    talk: Talk
+    desire: Desire
+
+
+def neighbours(view: View, now: float) -> list[dict[str, object]]:
     """Each neighbour: its session, and how many rules stand there in which phase."""
     return [
         {
             "name": one.name,
-            "up": (session := sessions.of(peer)).is_up,
+            "up": (session := view.sessions.of(peer)).is_up,
             "for_seconds": round(now - (session.since or now), 1),
             "reason": session.reason,
             "waits_for": session.waits_for.value if session.waits_for else "",
             "hangs": session.hangs(now),
             "families": sorted(family.value for family in session.families),
             "end_of_rib": sorted(family.value for family in session.ended),
-            "rules": {phase.value: count for (at, phase), count in ledger.counts.items() if at == peer and count},
+            "rules": {phase.value: count for (at, phase), count in view.ledger.counts.items() if at == peer and count},
             "flaps": session.flaps,
             "notification": session.notification,
             "inbound_updates": session.inbound,
-            "quarantined": sorted(suspects.of(peer).sentenced),
+            "quarantined": sorted(view.suspects.of(peer).sentenced),
         }
-        for peer, one in ledger.neighbours.items()
+        for peer, one in view.ledger.neighbours.items()
     ]
 
 
@@ -80,23 +92,23 @@ class Gauges:
         counter.inc(total - self._counted.get(key, 0.0))
         self._counted[key] = total
 
-    def fill(self, ledger: Ledger, sessions: Sessions, suspects: Suspects, talk: Talk, desire: Desire) -> None:
+    def fill(self, view: View) -> None:
         """Everything that stands in the ledger and the sessions."""
-        metrics = self._metrics
+        metrics, mode = self._metrics, view.desire.mode
         for name in ("answered", "refused", "lost", "discarded", "resyncs"):
             counter = getattr(metrics, "answers" if name == "answered" else name)
-            self._count(counter, getattr(talk, name), name)
-        metrics.wishes.set(desire.count)
-        metrics.in_flight.set(talk.in_flight)
-        metrics.synced.set(talk.is_synced)
+            self._count(counter, getattr(view.talk, name), name)
+        metrics.wishes.set(view.desire.count)
+        metrics.in_flight.set(view.talk.in_flight)
+        metrics.synced.set(view.talk.is_synced)
         metrics.frozen.clear()
-        metrics.frozen.labels(desire.mode.value).set(desire.mode is not KillMode.NORMAL)
+        metrics.frozen.labels(mode.value).set(mode is not KillMode.NORMAL)
         metrics.announcements.clear()
-        for (peer, phase), count in ledger.counts.items():
-            metrics.announcements.labels(ledger.name(peer), phase.value).set(count)
-        for peer, one in ledger.neighbours.items():
-            metrics.sessions.labels(one.name).set(sessions.of(peer).is_up)
-            metrics.quarantined.labels(one.name).set(len(suspects.of(peer).sentenced))
+        for (peer, phase), count in view.ledger.counts.items():
+            metrics.announcements.labels(view.ledger.name(peer), phase.value).set(count)
+        for peer, one in view.ledger.neighbours.items():
+            metrics.sessions.labels(one.name).set(view.sessions.of(peer).is_up)
+            metrics.quarantined.labels(one.name).set(len(view.suspects.of(peer).sentenced))
 
     def write(self, state: Path, tally: Tally, is_database_up: bool) -> None:
         """Into the state directory, with what was counted; a full disk costs the numbers and nothing else."""
