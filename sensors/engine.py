@@ -146,6 +146,7 @@ class Engine:
         newest.warm_up(one)
         self.reservoir.warm_up()
         self._usual.warm_up()
+        self._windows.warm_up()
 
     def start(self, now: int) -> None:
         """Traffic counts from `now` on (ns)."""

@@ -58,9 +58,13 @@ class Watch:
 
     def push(self, history: deque[tuple[int, COUNTS]], now: int, counts: COUNTS) -> None:
         """One more snapshot."""
-        snapshot = self._spare.pop() if self._spare else np.zeros((self._most, COLUMNS), np.int64)
+        snapshot = self.blank()
         snapshot[: len(counts)] = counts
         history.append((now, snapshot))
+
+    def blank(self) -> COUNTS:
+        """Room for a snapshot of all slots there can be, whatever stands in it."""
+        return self._spare.pop() if self._spare else np.zeros((self._most, COLUMNS), np.int64)
 
     def drop_oldest(self, history: deque[tuple[int, COUNTS]]) -> None:
         """One less."""

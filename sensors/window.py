@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sensors.headers import BYTE_COLUMNS, Column
+from sensors import window_kernel as kernel
+from sensors.headers import BYTE_COLUMNS, COLUMNS
 from sensors.limits import FLOATS, Measures
 from sensors.tables import LENGTHS, LINE, LINES, MOST_ZONES, REBORN, SCREEN_AT, SCREEN_WORDS, WATCH, ZONE, Tables
 from sensors.watch import COUNTS, ROWS, Watch
@@ -115,13 +116,8 @@ class Windows:
         terms = np.maximum((measures.sums > 0).sum(axis=0), 1)
         shares = np.where(measures.sums > 0, limits / terms / np.maximum(measures.sums, 1e-9), np.inf)
         self._least = shares.min(axis=1)
-
-    def choose(self, limits: FLOATS) -> NDArray[np.int64]:
-        """Which window judges each limit."""
-        if self._long_only:
-            return np.full(limits.shape, LONG)
-        short, middle = (limits * self._seconds[window] >= self._minimum for window in (SHORT, MIDDLE))
-        return np.where(short, SHORT, np.where(middle, MIDDLE, LONG))
+        self._terms = np.ascontiguousarray(np.argwhere(measures.sums.T))
+        self._weights = np.ascontiguousarray(measures.sums.T[tuple(self._terms.T)], np.float64)
 
     def start(self, now: int) -> None:
         """Traffic counts from here on."""
@@ -164,11 +160,10 @@ class Windows:
         back = [self._back(now, window) for window in (SHORT, MIDDLE, LONG)]
         # Less than a short window is too little to divide by: a burst at the very start is no rate yet.
         elapsed = [max(now - moment, self._lengths[SHORT]) / 1e9 for moment, _ in back]
-        counts = self.watch.counts()
+        counts = self.watch.blank()
         slots = self._worth_a_look(counts, back, elapsed, known)
-        readings = self._read(
-            slots, [counts[slots] - snapshot[slots] for _, snapshot in back], elapsed, reborn, learned
-        )
+        rates = [self._rates(slots, counts, then, seconds) for (_, then), seconds in zip(back, elapsed, strict=True)]
+        readings = self._read(slots, rates, elapsed, reborn, learned)
         self._keep(now, counts)
         return readings
 
@@ -182,40 +177,34 @@ class Windows:
     def _worth_a_look(
         self, counts: COUNTS, back: list[tuple[int, COUNTS]], elapsed: list[float], known: ROWS
     ) -> NDArray[np.int64]:
-        used = len(counts)
-        hot = np.zeros(used, bool)
-        for (_, snapshot), seconds in zip(back, elapsed, strict=True):
-            for packets, size in ((Column.PACKETS, Column.BYTES), (Column.OUTGOING, Column.OUTGOING_BYTES)):
-                hot |= counts[:, packets] - snapshot[:used, packets] >= self._least_packets * seconds
-                if np.isfinite(self._least_bits):
-                    hot |= counts[:, size] - snapshot[:used, size] >= self._least_bits * seconds / 8
-        hot[self._cooler(np.flatnonzero(hot), counts, back, elapsed)] = False
+        """Fills `counts`, and gives the slots that may be above some limit, seen class by class: few in a busy network.
+        What can be divided is looked at below its limits too."""
+        wanted = np.zeros(self.watch.count, bool)
         slots = self._tables.rows[known, WATCH] - 1
-        hot[slots[slots >= 0]] = True
-        return np.flatnonzero(hot)
+        wanted[slots[slots >= 0]] = True
+        worth = np.empty(self.watch.count, np.int64)
+        short, middle, long = (snapshot for _, snapshot in back)
+        found = kernel.look(
+            self._tables.rows, self.watch.rows, LINE, wanted, counts, short, middle, long, np.array(elapsed),
+            self._least_packets, self._least_bits, self._least, _COOL, worth,
+        )  # fmt: skip
+        return worth[:found]
 
-    def _cooler(
-        self, slots: NDArray[np.int64], counts: COUNTS, back: list[tuple[int, COUNTS]], elapsed: list[float]
-    ) -> NDArray[np.int64]:
-        """Those among them that can be above no limit, seen class by class: nearly all in a busy network. What can be
-        divided is looked at below its limits too."""
-        share = _COOL[self._tables.rows[self.watch.rows[slots], LINE]][:, None]
-        near, now = np.zeros(len(slots), bool), counts[slots]
-        for (_, snapshot), seconds in zip(back, elapsed, strict=True):
-            near |= (now - snapshot[slots] >= self._least * share * seconds).any(axis=1)
-        return slots[~near]
+    def _rates(self, slots: NDArray[np.int64], counts: COUNTS, then: COUNTS, seconds: float) -> FLOATS:
+        out = np.empty((len(slots), COLUMNS))
+        kernel.rates(slots, counts, then, seconds, out)
+        return out
 
     def _read(
         self,
         slots: NDArray[np.int64],
-        deltas: list[COUNTS],
+        rates: list[FLOATS],
         elapsed: list[float],
         reborn: ROWS,
         learned: Callable[[ROWS], FLOATS] | None,
     ) -> Readings:
         rows = self.watch.rows[slots]
         zones, lines = self._tables.rows[rows, ZONE], self._tables.rows[rows, LINE]
-        rates = tuple(delta / seconds for delta, seconds in zip(deltas, elapsed, strict=True))
         limits = self._measures.lines[zones, lines]
         further = learned(rows) if learned is not None and len(rows) else np.full(limits.shape, np.inf)
         # Until there was a long window, what is learned is judged as if nothing had come before.
@@ -240,29 +229,33 @@ class Windows:
         self, rates: tuple[FLOATS, FLOATS, FLOATS], limits: FLOATS, learned: FLOATS, short_seconds: float
     ) -> Judgement:
         """What rates are to the zones' limits and to learned ones."""
-        measured = [rate @ self._measures.sums for rate in rates]
-        chosen = self.choose(limits)
-        usual = measured[LONG] / learned
-        severity = np.maximum(np.choose(chosen, measured) / limits, usual)
-        packets = (rates[SHORT][:, Column.PACKETS] + rates[SHORT][:, Column.OUTGOING]) * short_seconds
-        enough = (packets >= self._minimum - 0.5)[:, None]
-        fast = np.where(enough, measured[SHORT] / limits, 0.0)
-        if self._long_only:
-            # Who looks closer judges chance too.
-            return Judgement(severity, fast, (severity >= 1).astype(np.uint8))
-        bits = (usual >= 1) << LONG | (measured[LONG] >= limits) << PLAIN
-        for window, gained in enumerate(measured):
-            sure = limits + DEVIATIONS * np.sqrt(limits * self._units / self._seconds[window])
-            bits |= ((gained >= sure) & (chosen <= window)) << window
-        return Judgement(severity, fast, bits.astype(np.uint8))
+        severity, fast = np.empty(limits.shape), np.empty(limits.shape)
+        crossed = np.empty(limits.shape, np.uint8)
+        kernel.judge(
+            *rates, self._terms, self._weights, limits, learned, self._units,
+            np.array((*self._seconds, short_seconds)), self._minimum, self._minimum - 0.5, self._long_only, DEVIATIONS,
+            severity, fast, crossed,
+        )  # fmt: skip
+        return Judgement(severity, fast, crossed)
+
+    def warm_up(self) -> None:
+        """Compiles, or loads, what a tick needs."""
+        nobody, nothing = np.zeros((0, COLUMNS)), np.zeros((0, len(self._units)))
+        self.judge((nobody, nobody, nobody), nothing, nothing, 1.0)
+        counts, none = np.zeros((0, COLUMNS), np.int64), np.zeros(0, np.int64)
+        self._rates(none, counts, counts, 1.0)
+        kernel.look(
+            self._tables.rows, none, LINE, np.zeros(0, bool), counts, counts, counts, counts, np.ones(3), 1.0, 1.0,
+            self._least, _COOL, none,
+        )  # fmt: skip
 
     def _keep(self, now: int, counts: COUNTS) -> None:
         watch = self.watch
-        watch.push(watch.fine, now, counts)
+        watch.fine.append((now, counts))
         while len(watch.fine) > 2 and now - watch.fine[1][0] >= self._lengths[SHORT]:
             watch.drop_oldest(watch.fine)
         if now - watch.coarse[-1][0] >= self._coarse_ns:
-            watch.push(watch.coarse, now, counts)
+            watch.push(watch.coarse, now, counts[: watch.count])
             watch.cool(now - int(self._lengths[LONG] * COOL_WINDOWS))
         while len(watch.coarse) > 2 and now - watch.coarse[1][0] >= self._lengths[LONG]:
             watch.drop_oldest(watch.coarse)
