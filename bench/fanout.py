@@ -29,7 +29,7 @@ from sensors import fanout, walk
 from sensors.crew import Crew
 from sensors.framing import ETHERNET
 from sensors.headers import Total
-from sensors.ring import Rings
+from sensors.rings import Rings
 from sensors.settings import Capturing
 from sensors.tables import ANY, Tables
 

@@ -31,7 +31,7 @@ from sensors import walk
 from sensors.libpcapfile import LibpcapCapture
 from sensors.pcapfile import ClassicCapture
 from sensors.pcaplive import LibpcapInterface
-from sensors.ring import Rings
+from sensors.rings import Rings
 from sensors.settings import Capturing
 from sensors.source import Source
 from sensors.stream import Stream

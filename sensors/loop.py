@@ -22,7 +22,7 @@ from sensors.evidence_shards import RecentShards
 from sensors.headers import Total
 from sensors.live import warm_up
 from sensors.pcaplive import LibpcapInterface
-from sensors.ring import Rings
+from sensors.rings import Rings
 from sensors.sampling import Sampling
 from sensors.settings import Capturing, SensorSettings
 from sensors.source import InterfaceNumbers, LiveSource

@@ -25,7 +25,7 @@ from sensors.framing import RAW
 from sensors.headers import Total
 from sensors.loop import Sensor
 from sensors.pcaplive import LibpcapInterface
-from sensors.ring import Rings
+from sensors.rings import Rings
 from sensors.settings import Capturing, Detecting, SensorSettings
 from sensors.source import Source
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_captured_is_refused_in_a_line(
 
 def test_capturing_needs_cap_net_raw_and_nothing_else() -> None:
     program = (
-        "from sensors.ring import Rings; from sensors.settings import Capturing; Rings(Capturing(('lo',))).close()"
+        "from sensors.rings import Rings; from sensors.settings import Capturing; Rings(Capturing(('lo',))).close()"
     )
     root = Path(__file__).resolve().parents[2]
     python = str(root / ".venv/bin/python")

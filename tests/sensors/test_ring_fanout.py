@@ -1,7 +1,9 @@
 """Capture on several processors, on a real veth pair: every packet counted once, in its target's shard, and found as
 with one."""
 
+import json
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -21,11 +23,15 @@ from rules.match import Network
 from rules.traffic import Detection, State
 from rules.zone import Metric, Zone
 from sensors import fanout, walk
+from sensors.evidence_settings import EvidenceSettings
 from sensors.headers import Column, Total
 from sensors.loop import Sensor
-from sensors.ring import Rings
+from sensors.rings import Rings
+from sensors.sampling import Sampling
 from sensors.settings import Capturing, Detecting, SensorSettings
+from sensors.status import StatusBoard
 from sensors.tables import FIRST_ROW, LINE, Tables, prefix_table
+from sensors.targets import TargetRates
 
 pytestmark = pytest.mark.peer
 PATIENCE_SECONDS = 20
@@ -179,7 +185,7 @@ def test_a_super_frame_goes_to_its_shard_and_counts_as_the_packets_it_was_made_f
 
 def test_one_capability_is_enough_for_several_shards() -> None:
     program = (
-        "from sensors import fanout, walk; from sensors.ring import Rings; from sensors.settings import Capturing; "
+        "from sensors import fanout, walk; from sensors.rings import Rings; from sensors.settings import Capturing; "
         "source = Rings(Capturing(('lo',), fanout=2)); "
         "source.feed(fanout.make(shards=2, rows=64, ring=64, normal=64), walk.NEVER); source.close()"
     )
@@ -189,6 +195,55 @@ def test_one_capability_is_enough_for_several_shards() -> None:
         [*confined, str(root / ".venv/bin/python"), "-c", program], cwd=root, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_evidence_of_an_attack_holds_both_directions_in_the_order_of_time(tmp_path: Path) -> None:
+    said: list[Detection] = []
+
+    def send(detection: Detection) -> bool:
+        said.append(detection)
+        return True
+
+    with veth() as (interface, sending):
+        capture = Capturing((interface,), ring_megabytes=16, fanout=2)
+        zone = Zone("z", (V4,), limits=((Metric.SYN_PACKETS, 2_000),))
+        evidence = EvidenceSettings(tmp_path, after_seconds=2.0, least_free_bytes=0)
+        settings = SensorSettings("s", capture, (zone,), evidence=evidence, detecting=Detecting(quiet_seconds=0.3))
+        sensor, stop = Sensor(settings, send), threading.Event()
+        board, rates = StatusBoard(settings, sensor, lambda: None), TargetRates(Sampling(1, 50))
+        thread = threading.Thread(target=sensor.run, args=(stop,))
+        thread.start()
+        try:
+            flood = [ethernet(ip(f"10.0.0.{n % 250}", "198.51.101.7", tcp(n + 1, 80, SYN))) for n in range(99)]
+            # An answer to a neighbour in the other shard, which counts it.
+            flood += [ethernet(ip("198.51.101.7", "198.51.100.9", tcp(80, 9, ACK)))]
+            rates.look(sensor.tables, (zone,), time.monotonic())
+            run_until(sending, flood, 6_000, lambda: bool(started(said)))
+            busiest = rates.look(sensor.tables, (zone,), time.monotonic())
+            shown = board.look(time.monotonic())
+            wait_for(lambda: any(one.state is State.OVER for one in said))
+        finally:
+            stop.set()
+            thread.join()
+    assert busiest[0]["target"] == "198.51.101.7"
+    assert len(shown["interfaces"]) == 1 and shown["interfaces"][0]["up"]
+    description = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert description["packets"] == description["packets_matching"] and not description["truncated"]
+    stamps, answers = [], 0
+    for stamp, frame in records(next(tmp_path.glob("*.pcap")).read_bytes()):
+        stamps.append(stamp)
+        answers += frame[26:30] == bytes([198, 51, 101, 7])
+    assert stamps == sorted(stamps) and len(stamps) == description["packets"]
+    assert 0 < answers < len(stamps) / 20
+
+
+def records(content: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """Of a capture file with nanoseconds: time and frame."""
+    at = 24
+    while at < len(content):
+        seconds, nanoseconds, length, _ = struct.unpack_from("=IIII", content, at)
+        yield (seconds, nanoseconds), content[at + 16 : at + 16 + length]
+        at += 16 + length
 
 
 def test_losses_of_all_shards_are_told() -> None:
