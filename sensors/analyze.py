@@ -42,7 +42,7 @@ MEMORY = Memory(hosts=65_536, recent_packets=1 << 20, normal_packets=1 << 16)
 _SECOND = 1_000_000_000
 EVERYWHERE: tuple[Network, ...] = tuple(map(ip_network, ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")))
 """What is looked at where nobody says whom to protect."""
-_STEP = 100_000_000
+_STEP = 200_000_000
 """Between two looks (ns), once a second of traffic is known: verdicts are about a second."""
 _QUIET_SECONDS = 0.1
 """Fewer packets in a tick than a host at the lowest limit gets in so long need no look."""

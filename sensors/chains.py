@@ -15,8 +15,8 @@ from sensors.headers import HEADER, WORDS
 from sensors.tables import ANY, RING_HEAD, Tables, key, masked
 
 BUCKETS = 1 << 16
-MOST = 32_768
-"""Packets of a host, both ways, above which a part is enough: shares to a percent."""
+MOST = 16_384
+"""Packets of a target, both ways, above which a part is enough: shares to a percent, as live."""
 _UNITS, _UNIT = 8_192, 32
 """Nothing that stays together makes more of all packets than one in so many, nor needs to be smaller than so many
 packets: chance moves a share by a few percent."""

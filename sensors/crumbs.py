@@ -59,8 +59,9 @@ class Connections:
         """Takes what was gathered since the last time; `now`: analysis time in ns."""
         tcp, lots = self._part(handed, "destination_port")
         # Fewer connections are followed than before: those that stay stand for more.
-        self._open = self._open[self._open["lot"] & np.uint32(handed.one_of - 1) == 0]
-        self._open["stands"] = np.maximum(self._open["stands"], handed.one_of)
+        if handed.one_of > 1:
+            self._keep(self._open["lot"] & np.uint32(handed.one_of - 1) == 0)
+            self._open["stands"] = np.maximum(self._open["stands"], handed.one_of)
         self._begin(tcp, lots, handed.one_of)
         self._count(tcp[tcp["kind"] != Kind.SYN])
         ended = [_keys(tcp[np.isin(tcp["kind"], _ENDS)])]
@@ -75,10 +76,14 @@ class Connections:
         kept = ~np.isin(self._open["flow"], np.concatenate(ended)) & ~done
         kept &= now - self._open["last"] <= self._settings.idle_seconds * 1e9
         kept &= self._open["answered"] | (now - self._open["first"] <= HANDSHAKE_NS)
-        self._open = self._open[kept]
+        self._keep(kept)
         if len(self._open) > self._settings.table:
             order = np.lexsort((self._open["first"], -self._open["crumbs"]))
             self._open = self._open[np.sort(order[: self._settings.table])]
+
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        if not kept.all():
+            self._open = self._open[kept]
 
     def _part(self, handed: Handed, side: str) -> tuple[ANY, NDArray[np.uint32]]:
         """What went to servers (`destination_port`), or came from them (`source_port`)."""
@@ -100,21 +105,29 @@ class Connections:
         begun = _opened(tcp[is_syn], lots[is_syn], one_of)
         if self._answers:
             # The same ports again are another connection.
-            self._open = self._open[~(self._open["done"] & np.isin(self._open["flow"], begun["flow"]))]
+            again = np.zeros(len(self._open), bool)
+            at, known = _places(self._open["flow"], begun["flow"])
+            again[at[known]] = True
+            if (again := again & self._open["done"]).any():
+                self._keep(~again)
             going = ~is_syn & (tcp["marks"] & HAS_PAYLOAD != 0)
             older = _opened(tcp[going], lots[going], one_of)
             older["older"], older["data"], older["packets"], older["bytes"] = True, 1, 0, 0
-            begun = np.concatenate([begun, older[~np.isin(older["flow"], begun["flow"])]])
-        self._open = np.concatenate([self._open, begun[~np.isin(begun["flow"], self._open["flow"])]])
-        self._open = self._open[np.argsort(self._open["flow"], kind="stable")]
+            self._add(begun)
+            begun = older
+        self._add(begun)
+
+    def _add(self, lines: ANY) -> None:
+        """Those that aren't known."""
+        _, known = _places(self._open["flow"], lines["flow"])
+        if not known.all():
+            self._open = np.insert(
+                self._open, np.searchsorted(self._open["flow"], lines["flow"][~known]), lines[~known]
+            )
 
     def _among(self, packets: ANY) -> tuple[NDArray[np.int64], ANY]:
         """The packets of connections in the table, and whose lines those are."""
-        if not len(self._open):
-            return np.zeros(0, np.int64), packets[:0]
-        keys = _keys(packets)
-        at = np.minimum(np.searchsorted(self._open["flow"], keys), len(self._open) - 1)
-        known = self._open["flow"][at] == keys
+        at, known = _places(self._open["flow"], _keys(packets))
         return at[known], packets[known]
 
     def _count(self, tcp: ANY) -> None:
@@ -145,6 +158,15 @@ def _keys(entries: ANY) -> NDArray[np.uint64]:
     server = entries["destination_high"] * np.uint64(0xC2B2AE3D27D4EB4F) ^ entries["destination_low"]
     out: NDArray[np.uint64] = flows(entries) ^ server * np.uint64(0x9E3779B97F4A7C15)
     return out
+
+
+def _places(among: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where keys stand among ascending ones, and which of them do at all."""
+    if not len(among):
+        return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+    among = np.ascontiguousarray(among)
+    at = np.minimum(np.searchsorted(among, keys), len(among) - 1)
+    return at, among[at] == keys
 
 
 def _opened(first: ANY, lots: NDArray[np.uint32], one_of: int) -> ANY:
