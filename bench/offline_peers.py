@@ -1,11 +1,13 @@
-"""What a packet of a capture costs: our kernel, the whole of `stopbank analyze` on one second of a flood (an attack's
-verdict and rules cost the same however long it lasts), a pcapy callback that counts, and ftagent-lite's own handler.
+"""What a packet of a capture costs: our kernel, the whole of `stopbank analyze` on one second of a flood and on ten (an
+attack's verdict and rules cost the same however long it lasts), a pcapy callback that counts, and ftagent-lite's own
+handler.
 
 ftagent-lite takes each packet through scapy, one Python object a layer. It is installed, with scapy, into an
 environment under the folder for temporary files, which goes when the figures are there. Ratios are the peer's cost over
 ours. Processor time, best of several rounds.
 """
 
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,9 @@ from sensors.tables import make
 from sensors.walk import NEVER
 
 PACKETS, PEER_PACKETS, ROUNDS = 300_000, 2_000, 3
+LONG_SECONDS = 10
 PACKAGES = ("ftagent-lite[scapy]",)
+_U32 = struct.Struct("<I")
 _NOTE = "ratio is the peer's over ours"
 
 _THEIRS = """
@@ -61,9 +65,27 @@ def run(packets: int = PACKETS) -> Iterator[Result]:
         except (subprocess.SubprocessError, OSError) as error:
             print(f"ftagent-lite can't be measured here: {_last_line(error)}", file=sys.stderr)
             return
-        for metric, value in (("kernel", counted(path, packets)), ("analyze", cost)):
+        lasting = Path(folder, "long.pcap")
+        lengthen(path, lasting, LONG_SECONDS)
+        longer = analysed(lasting, packets * LONG_SECONDS)
+        for metric, value in (("kernel", counted(path, packets)), ("analyze", cost), ("analyze_long", longer)):
             name = "ftagent-lite handler with scapy"
             yield Result(f"offline_peers.{metric}", value, "ns/packet", name, theirs, theirs / value, _NOTE)
+
+
+def lengthen(path: Path, longer: Path, seconds: int) -> None:
+    """Writes a capture of one second so many times, each a second later."""
+    whole = path.read_bytes()
+    records, places, at = bytearray(whole[24:]), [], 0
+    while at < len(records):
+        places.append(at)
+        at += 16 + int(_U32.unpack_from(records, at + 8)[0])
+    with longer.open("wb") as file:
+        file.write(whole[:24])
+        for _ in range(seconds):
+            file.write(records)
+            for place in places:
+                _U32.pack_into(records, place, _U32.unpack_from(records, place)[0] + 1)
 
 
 def counted(path: Path, packets: int) -> float:
