@@ -11,7 +11,8 @@ from rules.errors import Problem, Refused
 from rules.guard import Limits
 from rules.traffic import Vantage
 from rules.zone import Zone
-from stopbank.config import Config, Enforce, neighbours
+from stopbank.config import Config, neighbours
+from stopbank.config_parts import Enforce
 
 if TYPE_CHECKING:
     from intake.settings import Settings as IntakeSettings
