@@ -118,6 +118,8 @@ def test_settings_that_cannot_be_are_refused_by_name(line: str, field: str) -> N
         ('access_log = [{path = "/a", server = "192.0.2.1", requests_per_second = 0}]',
          "sensor.access_log[0].requests_per_second"),
         ('access_log = [{path = "/a", server = "192.0.2.1", ports = []}]', "sensor.access_log[0].ports"),
+        ("fanout = 2\nlibpcap = true", "sensor.fanout"),
+        ("fanout = 5\nevidence_memory_megabytes = 8", "sensor.evidence_memory_megabytes"),
     ],
 )  # fmt: skip
 def test_what_only_the_sensor_can_judge_is_named_too(line: str, field: str) -> None:
@@ -178,6 +180,15 @@ def test_every_setting_reaches_the_sensor() -> None:
     assert made.memory.hosts == 1 << 19
     off = wiring.sensor(parse('[sensor]\ninterfaces = ["eth1"]\nevidence = false\n', "test"), ())
     assert off.evidence is None
+
+
+def test_several_processors_share_what_memory_there_is() -> None:
+    one, four = (
+        wiring.sensor(parse(f'[sensor]\ninterfaces = ["a"]\nmemory_megabytes = 1024\nfanout = {count}\n', "test"), ())
+        for count in (1, 4)
+    )
+    assert (one.capture.fanout, four.capture.fanout) == (1, 4)
+    assert four.memory.hosts <= one.memory.hosts
 
 
 def test_libpcap_takes_one_interface() -> None:
