@@ -30,7 +30,7 @@ from sensors.settings import Detecting, Memory
 from sensors.sources import Sources
 from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
 from sensors.telling import Emit, Telling
-from sensors.usual import Usual
+from sensors.usual import BATCH_NS, Usual
 from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
 
 __all__ = ["Emit", "Engine", "protected_by", "zone_measures"]
@@ -95,7 +95,7 @@ class Engine:
         self._covering = Covering(self.tables)
         self._covering.reset()
         self._nested = Nested(self.tables, self._covering, self._detector)
-        self._usual = Usual(self.tables)
+        self._usual = Usual(self.tables, 0 if judging else BATCH_NS)
         self._sources = Sources(self.tables)
         # A capture file tells what came before its attacks.
         self.reservoir = Reservoir(places=1) if judging else Reservoir()
@@ -193,6 +193,8 @@ class Engine:
 
     def _learn(self, now: int, seen: datetime) -> None:
         due = self._usual.due(now, self._zone_rows())
+        if not len(due):
+            return
         if self.learned and len(due):
             self.learned.forget(due[self.tables.rows[due, tables.REBORN] != 0])
         rows, rates, seconds = self._usual.visit(due, now)

@@ -16,6 +16,8 @@ from sensors.watch import ROWS
 
 ROUND_NS = 10_000_000_000
 """How long a round through all targets takes."""
+BATCH_NS = 200_000_000
+"""How long targets wait for others whose turn it is: a visit of many at once costs little more than one of a few."""
 MEMORY_SECONDS = 10.0
 """Of the average."""
 _SHIFT = np.zeros(COLUMNS, np.int64)
@@ -25,17 +27,17 @@ _SHIFT[list(BYTE_COLUMNS)] = 10
 class Usual:
     """Averages by row."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, batch_ns: int = BATCH_NS) -> None:
+        self._tables, self._batch_ns = tables, batch_ns
         self._counted = np.zeros((len(tables.rows), COLUMNS), np.uint32)
         self._average = np.zeros((len(tables.rows), COLUMNS), np.uint16)
         self._visited = np.zeros(len(tables.rows), np.int64)
         self._bits = np.zeros(1, np.uint32)
-        self._begun, self._done = 0, 0
+        self._begun, self._done, self._given = 0, 0, 0
 
     def start(self, now: int) -> None:
         """A round begins here."""
-        self._begun, self._done = now, 0
+        self._begun, self._done, self._given = now, 0, now
 
     def rates(self, row: int) -> NDArray[np.float32]:
         """Of one target, per second."""
@@ -43,6 +45,10 @@ class Usual:
 
     def due(self, now: int, last: range) -> ROWS:
         """The rows whose turn it is; each comes once in a round, those of `last` at its end."""
+        is_over = now - self._begun >= ROUND_NS
+        if now - self._given < self._batch_ns and not is_over:
+            return np.zeros(0, np.int64)
+        self._given = now
         used = self._tables.used
         until = min(used, int(used * (now - self._begun) / ROUND_NS) + 1)
         rows = self._tables.in_use(self._done, max(until, self._done))

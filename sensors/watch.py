@@ -76,20 +76,28 @@ class Watch:
         self._release(self._tables.rows[self.rows, WATCH] != np.arange(1, self.count + 1))
         found = int(state[WARM])
         if found:
-            rows, places = np.unique(state[WARM_AT : WARM_AT + found], return_index=True)
-            slots = self._tables.rows[rows, WATCH] - 1
+            warm = state[WARM_AT : WARM_AT + found]
+            slots = self._tables.rows[warm, WATCH] - 1
             self._warm_at[slots[slots >= 0]] = now
-            bases = state[BASES_AT : BASES_AT + MOST_WARM * COLUMNS].reshape(MOST_WARM, COLUMNS)
-            new = slots < 0
-            rows, counted = rows[new], bases[places[new]]
-            # What began since the last tick is known whole.
-            counted[self._tables.rows[rows, BORN] == state[EPOCH] + 1] = 0
-            self.add(rows, counted, now)
+            if (slots < 0).any():
+                self._add_warm(warm, now)
         state[WARM] = 0
         state[EPOCH] = (state[EPOCH] + 1) & 0x3FFFFF
 
+    def _add_warm(self, warm: ROWS, now: int) -> None:
+        state = self._tables.state
+        rows, places = np.unique(warm, return_index=True)
+        new = self._tables.rows[rows, WATCH] == 0
+        bases = state[BASES_AT : BASES_AT + MOST_WARM * COLUMNS].reshape(MOST_WARM, COLUMNS)
+        rows, counted = rows[new], bases[places[new]]
+        # What began since the last tick is known whole.
+        counted[self._tables.rows[rows, BORN] == state[EPOCH] + 1] = 0
+        self.add(rows, counted, now)
+
     def add(self, rows: ROWS, counted: COUNTS, now: int) -> None:
         """Slots for rows that have none; `counted` is taken for what they had at all earlier times."""
+        if not len(rows):
+            return
         room = self._most - self.count
         if len(rows) > room:
             self._tables.state[UNWATCHED_AT] += len(rows) - room
@@ -105,8 +113,9 @@ class Watch:
         """These are worth a look whether they are warm or not."""
         slots = self._tables.rows[rows, WATCH] - 1
         self._warm_at[slots[slots >= 0]] = now
-        new = np.unique(rows[slots < 0])
-        self.add(new, self._tables.rows[new, :COLUMNS], now)
+        if (slots < 0).any():
+            new = np.unique(rows[slots < 0])
+            self.add(new, self._tables.rows[new, :COLUMNS], now)
 
     def cool(self, before: int) -> None:
         """Takes the slots of targets that were last warm before then."""
