@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from rules.traffic import Detection, State
-from sensors.evidence_file import EvidenceFile, make_room, recover
+from sensors.evidence_file import EvidenceFile, make_room, recover, remove_old
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import Position, RecentShards
 
@@ -29,6 +29,8 @@ _BEFORE_SHARE = 0.25
 _EAGERNESS = 8
 """One turn takes at most this part of the packets that are left."""
 _NICE = 10
+_AGE_SECONDS = 600.0
+"""How often it looks for captures that are too old."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,8 @@ class EvidenceStatus:
     """How it does."""
 
     counts: dict[str, int]
-    """Ever since start: `written`, `lost` (the disk failed), `skipped` (too many at once), `removed` (to make room)."""
+    """Ever since start: `written`, `lost` (the disk failed), `skipped` (too many at once), `removed` (for room, or too
+    old)."""
     recording: int
     trouble: str
     """Why the last capture was lost; empty when the last one was written."""
@@ -107,9 +110,12 @@ class EvidenceRecorder:
                 log.warning("unfinished evidence found", finished=whole, removed=lost)
         except OSError as error:
             self._failed(error)
-        due = 0.0
+        due = aged = 0.0
         while not self._stopping:
-            self._wake.wait(max(0.0, due - time.monotonic()) if self._recordings else None)
+            if time.monotonic() >= aged:
+                aged = time.monotonic() + _AGE_SECONDS
+                self._remove_old()
+            self._wake.wait(max(0.0, (due if self._recordings else aged) - time.monotonic()))
             self._wake.clear()
             self._take_notes()
             if time.monotonic() >= due:
@@ -144,6 +150,16 @@ class EvidenceRecorder:
         # Analysis time can be ahead of the wall clock, but never means packets that are still to come.
         begin = min(detection.first_seen, datetime.now(UTC)) - timedelta(seconds=settings.before_seconds)
         self._record(recording, int(settings.packets * _BEFORE_SHARE), int(begin.timestamp() * 1e9))
+
+    def _remove_old(self) -> None:
+        if self._settings.keep_seconds is None:
+            return
+        before = datetime.now(UTC) - timedelta(seconds=self._settings.keep_seconds)
+        try:
+            self._counts["removed"] += remove_old(self._settings.directory, before)
+        except OSError as error:
+            self._trouble = f"{error.filename or self._settings.directory}: {error.strerror}"
+            log.error("old evidence not removed", why=self._trouble)
 
     def _ask_for_room(self) -> None:
         settings = self._settings

@@ -9,6 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,9 +49,13 @@ class EvidenceFile:
         files.private_directory(self.directory)
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         number = RAW_LINKTYPE if self.link is None else self.link
-        # For whoever finds the file when this process is gone.
-        self._draft.write_text(json.dumps(self._describe(self.detection, True, True)))
-        self._write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _LONGEST, number))
+        try:
+            # For whoever finds the file when this process is gone.
+            self._draft.write_text(json.dumps(self._describe(self.detection, True, True)))
+            self._write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _LONGEST, number))
+        except OSError:
+            self.discard()
+            raise
 
     @property
     def attack(self) -> str:
@@ -130,7 +135,9 @@ class EvidenceFile:
             os.close(self._descriptor)
             self._descriptor = -1
         for path in (self._part, self._draft, self.path):
-            path.unlink(missing_ok=True)
+            # What can't be removed is found again at the next start.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _moment(nanoseconds: int) -> str | None:
@@ -200,14 +207,35 @@ def _whole_records(content: bytes) -> tuple[int, list[int]]:
 
 def make_room(directory: Path, total_bytes: int) -> int:
     """Remove the oldest captures until all together fit; how many went."""
-    sizes = {path: path.stat() for path in directory.glob("*.pcap")}
+    sizes = _captures(directory)
     left = sum(status.st_size for status in sizes.values())
     gone = 0
     for path in sorted(sizes, key=lambda one: sizes[one].st_mtime_ns):
         if left <= total_bytes:
             break
         left -= sizes[path].st_size
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        _remove(path)
         gone += 1
     return gone
+
+
+def remove_old(directory: Path, before: datetime) -> int:
+    """Remove the captures that were finished before then; how many went."""
+    old = [path for path, status in _captures(directory).items() if status.st_mtime < before.timestamp()]
+    for path in old:
+        _remove(path)
+    return len(old)
+
+
+def _captures(directory: Path) -> dict[Path, os.stat_result]:
+    found = {}
+    for path in directory.glob("*.pcap"):
+        # Somebody may have taken it away meanwhile.
+        with suppress(FileNotFoundError):
+            found[path] = path.stat()
+    return found
+
+
+def _remove(path: Path) -> None:
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

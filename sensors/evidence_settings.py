@@ -22,6 +22,8 @@ class EvidenceSettings:
     """Of one attack."""
     total_bytes: int = 1 << 30
     """Of all captures together; the oldest go."""
+    keep_seconds: float | None = None
+    """How old captures may become; None: as old as there is room for."""
     least_free_bytes: int = 512 << 20
     """Nothing is written to a disk with less room, so that the spool finds some."""
     at_once: int = 32

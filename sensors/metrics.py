@@ -31,7 +31,7 @@ _HELP = {
     "evidence_written_total": "Captures of attacks written",
     "evidence_lost_total": "Captures lost because the disk failed or was full, or the sensor was killed",
     "evidence_skipped_total": "Attacks not recorded because too many went on at once",
-    "evidence_removed_total": "Captures removed to make room for newer ones",
+    "evidence_removed_total": "Captures removed to make room for newer ones, or because they were too old",
     "evidence_recording": "Captures being written",
     "evidence_memory_bytes": "Recent packets in memory",
     "evidence_one_of": "Of how many packets one is remembered, when they come too fast to remember all",
@@ -64,8 +64,8 @@ _HELP = {
     "link_dropped_total": "Messages given up because the spool was full",
     "link_connects_total": "Connections made to the intake",
     "link_spool_errors_total": "Failures of the spool's disk",
-    "cpu_seconds_total": "Processor time of the capture thread",
-    "cpu_nanoseconds_per_packet": "Processor time of the capture thread for each packet, since the last heartbeat",
+    "cpu_seconds_total": "Processor time of the threads that capture",
+    "cpu_nanoseconds_per_packet": "The same for each packet, since the last heartbeat",
     "tick_late_seconds_max": "The longest delay of a look at the counters, since the last heartbeat",
 }
 

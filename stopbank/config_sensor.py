@@ -88,6 +88,8 @@ class Sensor(Section):
     """Of one attack."""
     evidence_disk_megabytes: Annotated[int, Field(ge=8, le=1_048_576)] = 1024
     """Of all attacks together; the oldest go."""
+    evidence_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    """How old captures may become; unset: as old as there is room for."""
     learning: SensorLearning = SensorLearning()
     slow: SensorSlow = SensorSlow()
     access_log: tuple[AccessLogSection, ...] = ()

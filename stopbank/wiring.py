@@ -265,4 +265,5 @@ def _evidence(config: Config) -> "EvidenceSettings | None":
         packets=told.evidence_packets,
         file_bytes=told.evidence_file_megabytes << 20,
         total_bytes=told.evidence_disk_megabytes << 20,
+        keep_seconds=None if told.evidence_days is None else told.evidence_days * 86_400,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from rules.match import Network
 from rules.traffic import Detection, State
 from sensors import evidence_ring, walk
 from sensors.evidence import EvidenceRecorder
-from sensors.evidence_file import EvidenceFile
+from sensors.evidence_file import EvidenceFile, remove_old
 from sensors.evidence_ring import SEGMENT_WORDS, RecentBytes, keep_batch
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import RecentShards
@@ -256,6 +257,35 @@ def test_a_directory_that_cannot_be_written_costs_evidence_only(settings: Eviden
     recorder = recorded(RecentBytes(1, 10.0), settings, attack("a1"), attack("a1", State.OVER))
     assert recorder.status.counts["lost"] >= 1
     assert str(settings.directory) in recorder.status.trouble
+
+
+def test_captures_that_are_too_old_go_and_the_others_stay(settings: EvidenceSettings) -> None:
+    settings.directory.mkdir()
+    for name, days in (("old", 8), ("new", 6), ("open", 9)):
+        for suffix in (".pcap", ".json"):
+            path = settings.directory / f"{name}{suffix}"
+            path.write_bytes(b"x")
+            os.utime(path, (now() - days * 86_400,) * 2)
+    (settings.directory / "open.pcap").rename(settings.directory / ".open.pcap.part")
+    (settings.directory / "open.json").rename(settings.directory / ".open.json.part")
+    assert remove_old(settings.directory, datetime.now(UTC) - timedelta(days=7)) == 1
+    assert {path.name for path in settings.directory.iterdir()} == {
+        "new.pcap", "new.json", ".open.pcap.part", ".open.json.part"
+    }  # fmt: skip
+    recorder = recorded(RecentBytes(1, 10.0), replace(settings, keep_seconds=5 * 86_400.0), attack("a1"))
+    assert recorder.status.counts["removed"] == 1
+    assert {path.stem for path in settings.directory.glob("*.pcap")} == {"a1"}
+
+
+def test_a_file_that_cannot_be_begun_keeps_nothing_open(settings: EvidenceSettings) -> None:
+    # As on a disk that has room, but no name left for the description.
+    (settings.directory / ".a1.json.part").mkdir(parents=True)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with pytest.raises(OSError):
+            EvidenceFile(settings.directory, attack("a1"), ETHERNET)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert {path.name for path in settings.directory.iterdir()} == {".a1.json.part"}
 
 
 def test_a_nearly_full_disk_is_left_alone(settings: EvidenceSettings) -> None:
