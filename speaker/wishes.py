@@ -1,7 +1,8 @@
 """A rule that this speaker may announce; and what a predecessor's journal says of one, neither parsed nor judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import ip_address
+from typing import Any
 
 from rules.errors import Refused
 from rules.guard import Origin
@@ -11,22 +12,35 @@ from speaker.clock import Clock, Moment
 from store.texts import parsed
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A rule that this speaker may announce until its deadline, whoever is away."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a rule may stand: until when, and what the guard was told of who wants it."""
 
-    rule: Rule
     deadline: Moment
     origin: Origin
     generation: int
     owner: str = ""
     zone: str | None = None
-    peers: tuple[Address, ...] = ()
-    """Neighbours that may have been told."""
     is_operator: bool = False
     collateral: float | None = None
     person_decides: bool = False
     """These three are what the guard was told of the request, and is told again by a successor."""
+
+    def terms(self) -> dict[str, Any]:
+        """By name: to be carried over."""
+        return {name: getattr(self, name) for name in _TERMS}
+
+
+_TERMS = tuple(one.name for one in fields(Terms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish(Terms):
+    """A rule that this speaker may announce until its deadline, whoever is away."""
+
+    rule: Rule
+    peers: tuple[Address, ...] = ()
+    """Neighbours that may have been told."""
 
     @property
     def id(self) -> RuleId:
@@ -34,38 +48,18 @@ class Wish:
         return self.rule.id
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered(Terms):
     """What a journal says of a wish. Parsing thousands takes longer than reading them, so it waits for its turn."""
 
     id: RuleId
     text: str
-    deadline: Moment
-    origin: Origin
-    generation: int
-    owner: str
-    zone: str | None
     peers: tuple[str, ...] = ()
-    is_operator: bool = False
-    collateral: float | None = None
-    person_decides: bool = False
 
     @classmethod
     def of(cls, wish: Wish) -> "Remembered":
         """As the journal will have it."""
-        return cls(
-            id=wish.id,
-            text=str(wish.rule),
-            deadline=wish.deadline,
-            origin=wish.origin,
-            generation=wish.generation,
-            owner=wish.owner,
-            zone=wish.zone,
-            peers=tuple(map(str, wish.peers)),
-            is_operator=wish.is_operator,
-            collateral=wish.collateral,
-            person_decides=wish.person_decides,
-        )
+        return cls(id=wish.id, text=str(wish.rule), peers=tuple(map(str, wish.peers)), **wish.terms())
 
     def is_for(self, rule: Rule) -> bool:
         """Whether it says this very rule."""
@@ -82,15 +76,7 @@ class Remembered:
         rule, id = parsed(self.text)
         if id != self.id:
             raise Refused("id", self.id, f"is not the id of its text, which is {id}")
-        return Wish(
-            rule=rule,
-            deadline=self.deadline.loaded(clock) if clock else self.deadline,
-            origin=self.origin,
-            generation=self.generation,
-            owner=self.owner,
-            zone=self.zone,
-            peers=tuple(map(ip_address, self.peers)),
-            is_operator=self.is_operator,
-            collateral=self.collateral,
-            person_decides=self.person_decides,
-        )
+        terms = self.terms()
+        if clock is not None:
+            terms["deadline"] = self.deadline.loaded(clock)
+        return Wish(rule=rule, peers=tuple(map(ip_address, self.peers)), **terms)

@@ -34,7 +34,15 @@ def remembered(lab: SpeakerLab, wishes: list[tuple[FlowSpec, float]]) -> None:
     for rule, at in wishes:
         deadline = Moment(CLOCK.wall() + timedelta(seconds=at - CLOCK.now()), CLOCK.boot(), at)
         peers = tuple(one.peer_address for one in lab.settings.neighbours)
-        wish = Wish(rule, deadline, Origin.OPERATOR, 1, "operator", peers=peers, is_operator=True)
+        wish = Wish(
+            rule=rule,
+            deadline=deadline,
+            origin=Origin.OPERATOR,
+            generation=1,
+            owner="operator",
+            peers=peers,
+            is_operator=True,
+        )
         lines.append(journal._bytes(journal.wanted(wish)))
     (lab.state / "journal").write_bytes(b"".join(lines))
 

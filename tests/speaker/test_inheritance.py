@@ -72,8 +72,17 @@ class Heir:
 
 def remembered(number: int, seconds: float = 100, origin: Origin = Origin.OPERATOR) -> Remembered:
     deadline = Moment(NOW + timedelta(seconds=seconds), "boot", 1000.0 + seconds)
-    wish = Wish(flowspec(number), deadline, origin, 1, "operator", is_operator=True, collateral=0.0)
-    return Remembered.of(wish)
+    return Remembered.of(
+        Wish(
+            rule=flowspec(number),
+            deadline=deadline,
+            origin=origin,
+            generation=1,
+            owner="operator",
+            is_operator=True,
+            collateral=0.0,
+        )
+    )
 
 
 def target(number: int) -> str:

@@ -23,7 +23,15 @@ PEER = ip_address("192.0.2.1")
 
 
 def wish(rule: FlowSpec, generation: int = 1) -> Wish:
-    return Wish(rule, Moment(NOW, "boot", 17.25), Origin.API, generation, "tenant", "zone", (PEER,))
+    return Wish(
+        rule=rule,
+        deadline=Moment(NOW, "boot", 17.25),
+        origin=Origin.API,
+        generation=generation,
+        owner="tenant",
+        zone="zone",
+        peers=(PEER,),
+    )
 
 
 class Disk:
@@ -76,7 +84,7 @@ def test_a_torn_or_damaged_tail_costs_only_itself(
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal"
     first, second = (
-        Wish(rule, Moment(NOW, "boot", 1), Origin.API, 1)
+        Wish(rule=rule, deadline=Moment(NOW, "boot", 1), origin=Origin.API, generation=1)
         for rule in [
             flow(1),
             flow(2),

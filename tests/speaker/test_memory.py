@@ -303,7 +303,14 @@ def carried(bench: Bench) -> dict[RuleId, Remembered]:
             store.admit(request, world, deadline=deadline, actor="test", reason="test", now=now)
         return {
             one.id: Remembered.of(
-                Wish(one.rule, Moment.of(one.deadline, bench.clock), one.origin, one.generation, one.owner, one.zone)
+                Wish(
+                    rule=one.rule,
+                    deadline=Moment.of(one.deadline, bench.clock),
+                    origin=one.origin,
+                    generation=one.generation,
+                    owner=one.owner,
+                    zone=one.zone,
+                )
             )
             for one in store.wanted()
         }
