@@ -75,7 +75,7 @@ def searched(
             continue
         part = np.flatnonzero(member)
         search = None if plain else partial(refined, normal=prepared, background=background)
-        for match in _of_vector(target, share.vector, sample[part], picture, search):
+        for match in _of_vector(target, share.vector, sample[part], picture, search, evidence):
             if match not in found:
                 found.append(match)
     scored = [one for one in _joined(list(map(evidence.score, found)), evidence) if evidence.is_worth(one.match)]
@@ -103,6 +103,8 @@ def _steady(new: tuple[Signature, ...], before: Sequence[Signature], evidence: E
     worst_new, worst_old = (max((one.collateral or 0.0 for one in some), default=0.0) for some in (new, old))
     caught_new, caught_old = (_together(some, evidence) for some in (new, old))
     stays = caught_old >= caught_new - LOSES and worst_old <= max(worst_new, BEARABLE)
+    # What has only been limited while nobody knew better is dropped once it may be.
+    stays &= all(one.separates for one in old) or not all(one.separates for one in new)
     return tuple(sorted(old, key=lambda one: -one.coverage)) if stays else new
 
 
@@ -123,6 +125,7 @@ def _of_vector(
     part: ANY,
     picture: Picture,
     search: Callable[[Match, ANY], Best] | None,
+    evidence: Evidence,
 ) -> Iterator[Match]:
     """Rules for one vector's packets: the plain one, refined by `search` as far as the packets allow; another for its
     fragments."""
@@ -139,14 +142,14 @@ def _of_vector(
             if search is None:
                 yield base
             else:
-                yield from _narrower(search(base, ported[selected(base, ported)]), ported, picture)
+                yield from _narrower(search(base, ported[selected(base, ported)]), ported, picture, evidence)
     if later.any() and later.mean() >= SMALLEST:
         yield fragment_rule(target, part[later])
 
 
-def _narrower(best: Best, part: ANY, picture: Picture) -> Iterator[Match]:
-    """The rule found; by source where that hurts others and the sources are few and real."""
-    if best.harm is not None and best.harm > BEARABLE and picture.spoofed is False:
+def _narrower(best: Best, part: ANY, picture: Picture, evidence: Evidence) -> Iterator[Match]:
+    """The rule found; by source where that would hurt others, or might, and the sources are few and real."""
+    if picture.spoofed is False and not evidence.score(best.match).separates:
         sources = few_sources(part)
         if sources:
             yield from (replace(best.plain, source=source) for source in sources)

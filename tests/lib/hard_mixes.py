@@ -21,6 +21,7 @@ from lab.scenario_floods import MAKERS, amplified
 from lab.scenario_normal import EVERYDAY, SERVICES, normal, served
 from lab.scenario_order import Order, Spread, even
 from lab.scenario_sessions import MAKERS as SESSIONS
+from rules.match import Network
 from rules.traffic import Vector
 from rules.zone import Metric
 from sensors import tables, walk
@@ -60,11 +61,11 @@ class Mix:
     """The vector that makes most of what counts; None: normal traffic that surges."""
 
 
-def _remembered(rows: Packets) -> ANY:
+def _remembered(rows: Packets, target: Network = TARGET) -> ANY:
     """What of these rows goes to the target, as the kernel remembers it."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.pcap"
-        capture(path, rows[inside(rows, TARGET)])
+        capture(path, rows[inside(rows, target)])
         into = tables.make(rows=1024, ring=1 << 15, normal=64)
         source = open_capture(path)
         source.feed(into, walk.NEVER)
@@ -91,9 +92,10 @@ def _usual(variant: int) -> ANY:
 
 
 @cache
-def _crowd(service: str, variant: int) -> ANY:
-    rows = served(SERVICES[service], TARGET, _POOL, (0.0, 1.0), np.random.default_rng([variant, *service.encode()]))
-    return _remembered(rows[np.argsort(rows["time"], kind="stable")])
+def crowd(service: str, variant: int, target: Network = TARGET) -> ANY:
+    """What visitors of one service send."""
+    rows = served(SERVICES[service], target, _POOL, (0.0, 1.0), np.random.default_rng([variant, *service.encode()]))
+    return _remembered(rows[np.argsort(rows["time"], kind="stable")], target)
 
 
 def _imitation(variant: int, random: Random) -> tuple[ANY, Vector]:
@@ -162,7 +164,7 @@ def _foreign(
     if situation == "surge":
         # A crowd comes for one service, or everybody does more of everything.
         service = str(random.choice([*SERVICES] if random.random() < 0.5 else EVERYDAY))
-        pool = during if random.random() < 0.3 else _crowd(service, variant)
+        pool = during if random.random() < 0.3 else crowd(service, variant)
         return [(pool if len(pool) else during, 1.0)], None
     if situation == "imitation":
         pool, vector = _imitation(variant, random)
