@@ -110,14 +110,15 @@ class EvidenceRecorder:
                 log.warning("unfinished evidence found", finished=whole, removed=lost)
         except OSError as error:
             self._failed(error)
-        due = aged = 0.0
+        self._remove_old()
+        due, aged = 0.0, time.monotonic() + _AGE_SECONDS
         while not self._stopping:
-            if time.monotonic() >= aged:
-                aged = time.monotonic() + _AGE_SECONDS
-                self._remove_old()
             self._wake.wait(max(0.0, (due if self._recordings else aged) - time.monotonic()))
             self._wake.clear()
             self._take_notes()
+            if time.monotonic() >= aged:
+                aged = time.monotonic() + _AGE_SECONDS
+                self._remove_old()
             if time.monotonic() >= due:
                 due = time.monotonic() + _TURN_SECONDS
                 self._turn()
