@@ -19,6 +19,8 @@ class Health:
     """Why it can't be used; empty: it can."""
     journal: str = ""
     """Why it can't be written; empty: it can."""
+    clock: str = ""
+    """What a clock that was set back does; empty: nothing."""
     is_informed: bool = False
     """The database has told what it wants, or was waited for long enough."""
     zones: tuple[Zone, ...] = ()

@@ -51,6 +51,7 @@ from speaker.rollcall import RollCall
 from speaker.sessions import Sessions
 from speaker.socket import Answering
 from speaker.status import View
+from speaker.steps import Advice, Steps
 from speaker.suspects import Suspects
 from speaker.talk import EndOfRib, Talk
 from speaker.tally import Tally
@@ -86,6 +87,7 @@ class Loop:
         self._memory = LateMemory(clock, inbox.put)
         self._trail = Trail(self._journal, self._memory, clock, self._tally)
         self._watch = Watch(state, self._switched)
+        self._steps = Steps()
         self._alarm = AlarmClock(lambda: inbox.put(Woken()))
         self._beginning = Beginning(self._talk, self._ledger, self._desire, self._memory, self._health)
         view = View(self._ledger, self._sessions, self._suspects, self._talk, self._desire)
@@ -197,10 +199,24 @@ class Loop:
         if self._roll.is_deserted(now):
             self._trail.alarm("ExaBGP has lost all its neighbours; it is told to end, and started anew")
             self._talk.shut_down()
+        self._mind_the_clock(now)
         self._talk.pump(now)
         self._end_ribs(now)
         self._reporter.tick(now)
         self._arm()
+
+    def _mind_the_clock(self, now: float) -> None:
+        self._steps.tick(now, self._clock.wall())
+        advice, back = self._steps.advise(self._sessions.known.values(), now), f"{self._steps.seconds:.0f} s"
+        self._health.clock = ""
+        if advice is Advice.TELL:
+            self._health.clock = (
+                f"The clock was set back by {back}, and ExaBGP may try who is down only after that time. "
+                "Restart Stopbank to have them tried now; the other sessions start anew as well."
+            )
+        elif advice is Advice.START_ANEW:
+            self._trail.alarm("the clock was set back and no session is up: ExaBGP is told to end", by=back)
+            self._talk.shut_down()
 
     def _arm(self) -> None:
         """APScheduler wakes the loop at the next deadline; the loop's own patience makes it certain."""

@@ -33,6 +33,8 @@ def problems(status: Mapping[str, object]) -> list[str]:
         found.append(f"The speaker can't use the database; nothing new is announced: {status.get('database')}")
     if status.get("journal") != "up":
         found.append(f"The speaker can't write its journal: {status.get('journal')}")
+    if status.get("clock"):
+        found.append(str(status["clock"]))
     if not status.get("synced"):
         found.append("The speaker is still finding out what ExaBGP holds.")
     return found

@@ -61,6 +61,7 @@ class Reporter:
             "informed": health.is_informed,
             "database": health.database or "up",
             "journal": health.journal or "up",
+            "clock": health.clock,
             "rules": view.desire.count,
             "in_flight": view.talk.in_flight,
             "resyncs": view.talk.resyncs,
