@@ -143,6 +143,11 @@ class Ring:
         self.lasts, self._looked = (now - self._looked) * self._blocks / (_SURGE * max(taken, 1)), now
         return taken > 0
 
+    def waits(self, blocks: int) -> bool:
+        """Whether at least so many blocks can be counted now."""
+        last = (self._next + min(blocks, self._blocks) - 1) % self._blocks
+        return bool(self._status[last] & _STATUS_USER)
+
     def filled(self) -> float:
         """The most blocks that waited at once, as a share of all, since the last call."""
         fullest, self._fullest = self._fullest, 0

@@ -252,7 +252,12 @@ def test_losses_of_all_shards_are_told() -> None:
             sending.send(ethernet(ip("192.0.2.1", f"198.51.{100 + number % 4}.1", udp(1, 2, bytes(1_400)))))
         dropped = source.losses().dropped
         assert dropped > 500 and source.interfaces()[0].dropped == dropped
+        assert source.helpers_seconds == 0
         fed(source, into, 16_000 - dropped)
+        assert source.helpers_seconds > 0, "with so much to do, nobody helped"
+        for number, shard in enumerate(into.shards):
+            found = hosts(into, shard, Column.PACKETS)
+            assert len(found) == 2 and {end_of(host, 2) for host in found} == {number}
 
 
 def test_tables_for_another_number_of_shards_are_refused() -> None:
