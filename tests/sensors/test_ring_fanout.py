@@ -1,7 +1,9 @@
 """Capture on several processors, on a real veth pair: every packet counted once, in its target's shard, and found as
 with one."""
 
+import fcntl
 import json
+import secrets
 import socket
 import struct
 import subprocess
@@ -183,6 +185,30 @@ def test_a_super_frame_goes_to_its_shard_and_counts_as_the_packets_it_was_made_f
             assert list(found.values()) == [10, 10] and {end_of(host, 2) for host in found} == {number}
 
 
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
+def test_bare_ip_of_a_tunnel_is_divided_both_ways() -> None:
+    name = f"sbt{secrets.token_hex(4)}"
+    with Path("/dev/net/tun").open("r+b", buffering=0) as tunnel:
+        # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
+        fcntl.ioctl(tunnel, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        source = Rings(Capturing((name,), filter="udp", ring_megabytes=8, fanout=2, keep_outgoing=True))
+        into = fanout.make(PROTECTED, shards=2, rows=4096, ring=4096, normal=128)
+        source.feed(into, walk.NEVER)
+        for number in range(8):
+            tunnel.write(ip("192.0.2.1", f"198.51.{100 + number % 4}.7", udp(1, 2)))
+        tunnel.write(ip("2001:db8:ffff::1", str(V6[(3 << 80) + 1]), udp(1, 2)))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+            sending.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+            for number in range(8):
+                sending.sendto(b"out", (f"198.51.{100 + number % 4}.9", 9))
+        fed(source, into, 17)
+        for number, shard in enumerate(into.shards):
+            found = hosts(into, shard, Column.PACKETS)
+            assert len(found) == 4 + number and {end_of(host, 2) for host in found} == {number}
+        source.close()
+
+
 def test_one_capability_is_enough_for_several_shards() -> None:
     program = (
         "from sensors import fanout, walk; from sensors.rings import Rings; from sensors.settings import Capturing; "
@@ -282,11 +308,13 @@ def test_attacks_are_found_as_with_one_processor(shards: int) -> None:
     zone = Zone("z", (V4,), limits=limits, total_limits=total)
     with veth() as (interface, sending):
         capture = Capturing((interface,), ring_megabytes=16, fanout=shards)
-        settings = SensorSettings("s", capture, (zone,), detecting=Detecting(quiet_seconds=0.3))
+        before = (Zone("before", (ip_network("10.0.0.0/8"),)),)
+        settings = SensorSettings("s", capture, before, detecting=Detecting(quiet_seconds=0.3))
         sensor, stop = Sensor(settings, send), threading.Event()
         thread = threading.Thread(target=sensor.run, args=(stop,))
         thread.start()
         try:
+            sensor.protect((zone,))
             flood = [
                 ethernet(ip(f"10.0.{n % 256}.{n // 256}", "198.51.101.7", tcp(n + 1, 80, SYN))) for n in range(999)
             ]

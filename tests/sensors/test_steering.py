@@ -1,5 +1,6 @@
 """Steering: whatever is counted for a target is counted in its shard, however the packet is wrapped."""
 
+import socket
 import struct
 from collections import Counter
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -19,6 +20,7 @@ from sensors import tables
 from sensors.bpf import LONGEST, Program, packed
 from sensors.framing import ETHERNET, RAW
 from sensors.headers import Column
+from sensors.ring_group import attach
 from sensors.steering import coarser, joined, shard_of
 from sensors.steering_program import steering
 from sensors.tables import LINE, Tables, prefix_table
@@ -128,6 +130,12 @@ def test_bare_ip_is_steered_alike(ends: tuple[str, str], prefixes: list[Network]
     packet = ip(*ends, udp(1, 2))
     found = run(steering(table_of(prefixes), 4, RAW).steps, packet, 0, packet_type=4 if sent else 0)
     assert found == steered(*ends, prefixes, 4)
+
+
+@given(prefixes=PREFIXES, shards=st.integers(1, 9), link=st.sampled_from([ETHERNET, RAW]))
+def test_the_kernel_takes_every_program(prefixes: list[Network], shards: int, link: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
+        attach(anybody, steering(table_of(prefixes), shards, link).steps)
 
 
 @given(wide=st.integers(1, 6))
