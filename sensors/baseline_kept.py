@@ -48,6 +48,8 @@ class Kept:
         self._ages = np.zeros((self._buckets, WAYS), np.uint16)
         # Nobody shall choose addresses that share a bucket.
         self._seed = np.uint64(secrets.randbits(63))
+        self._is_empty = True
+        """As long as nothing was ever kept."""
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._ages))
@@ -60,6 +62,7 @@ class Kept:
     def put(self, targets: Targets) -> None:
         """Keeps targets; those without age are nothing to keep. Two with one key: the later one stays."""
         waiting = targets[targets.ages > 0]
+        self._is_empty &= not len(waiting)
         while len(waiting):
             # One for each bucket at a time, so that no two take the same place.
             buckets = self._bucket(waiting.keys)
@@ -80,6 +83,10 @@ class Kept:
 
     def take(self, keys: KEYS) -> Targets:
         """What is known of these targets, one line for each key; age 0 where nothing is. They are kept no longer."""
+        if self._is_empty:
+            return Targets(
+                keys, np.zeros((len(keys), self._levels.shape[2]), np.uint16), np.zeros(len(keys), np.uint16)
+            )
         buckets = self._bucket(keys)
         known = self._same(buckets, keys)
         ways = known.argmax(axis=1)
