@@ -1,7 +1,7 @@
 """What a tick costs with 100,000 known hosts of which 10,000 are active, and what they cost in memory.
 
 The peer is this project's own way until version 0.1: a copy of every used row at each tick, kept below as a reference.
-Both see the same packets in the same run. Processor time of the thread; medians.
+Both see the same packets in the same run. Processor time of the thread; means, since a few ticks learn for the others.
 """
 
 import os
@@ -24,7 +24,7 @@ from sensors.engine import Engine
 from sensors.headers import COLUMNS, HEADER, MAPPED, Column
 from sensors.tables import ANY, Tables
 
-HOSTS, ACTIVE, TICKS = 100_000, 10_000, 50
+HOSTS, ACTIVE, TICKS = 100_000, 10_000, 100
 TICK_NS = 40_000_000
 PROMISED_MILLISECONDS = 2.0
 PEER = "a copy of the whole table at each tick"
@@ -99,6 +99,7 @@ def run() -> Iterator[Result]:
         whole.tick()
         ours.append((between - began) * 1e3)
         theirs.append((time.thread_time() - between) * 1e3)
-    mine, other = statistics.median(ours), statistics.median(theirs[7:])
-    yield Result.against("tick_cost.tick", mine, "ms", PEER, other, f"{ACTIVE} of {HOSTS} hosts active")
+    mine, other = statistics.fmean(ours), statistics.fmean(theirs[7:])
+    note = f"mean; {max(ours):.1f} at most; {ACTIVE} of {HOSTS} hosts active"
+    yield Result.against("tick_cost.tick", mine, "ms", PEER, other, note)
     yield Result.against("tick_cost.tick_promised", mine, "ms", TARGET, PROMISED_MILLISECONDS)
