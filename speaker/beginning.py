@@ -41,6 +41,10 @@ class Beginning:
         """The speaker starts now."""
         self._began = now
 
+    def seconds(self, now: float) -> float:
+        """How long ago it began."""
+        return now - self._began
+
     def may_inherit(self) -> bool:
         """Whether a rule of the journal may be judged now, with a use for it."""
         is_ready = self._health.settings is not None and self._talk.is_synced

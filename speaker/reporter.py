@@ -55,6 +55,7 @@ class Reporter:
         kept = health.holding if view.desire.mode is KillMode.WITHDRAW_ALL else frozenset()
         return {
             "speaker": health.settings.name if health.settings else "",
+            "seconds": round(self._beginning.seconds(self._clock.now()), 1),
             "configured": health.settings is not None,
             "problem": health.configuration,
             "synced": view.talk.is_synced,

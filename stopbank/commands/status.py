@@ -3,6 +3,7 @@
 Reads and changes nothing. It tells what it can when the database, the speaker or both are gone.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -47,12 +48,15 @@ _NO_DATABASE = (
 
 def _lines(page: dict[str, Any]) -> list[str]:
     from stopbank import beside
+    from webui.present import duration
 
     lines = [f"problem: {one}" for one in page["problems"]] or ["nothing is wrong"]
     lines += [
         f"mode {page['mode']}, {page['rules_wanted']} rules wanted, {page['incidents_open']} incidents open",
     ]
     lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
+    if page["speaker"]:
+        lines.append(f"speaker: runs for {duration(timedelta(seconds=page['speaker'].get('seconds', 0)))}")
     for one in page["programs"]:
         told = f"runs for {one['since']}" if one["running"] else "does not run"
         told += f", restarted {one['restarts']} times, {one['last']}" if one["restarts"] else ""
