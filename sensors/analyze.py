@@ -178,14 +178,24 @@ def _drive(engine: Engine, source: CaptureFile, lingering: Lingering, progress: 
             # Nothing can have happened: windows begin anew.
             engine.start(now)
             begun, looked, seen = now, now, packets
-        now += _nothing_for(int(tables.state[NEXT_TIME]) - now, step, engine.busy)
+        while (silence := _silence(engine, now, step)) > 0:
+            now += silence
+            if not engine.busy and now - looked >= _SECOND:
+                engine.start(now)
+                begun, looked, seen = now, now, packets
+            if not engine.busy:
+                break
+            # What was suspected has its quiet before anything new counts.
+            engine.tick(now, moment(now))
+            looked = now
     end = max(looked, tables.clock_ns)
     engine.finish(end, moment(end))
     lingering.finish(tables, end)
     return first
 
 
-def _nothing_for(silence: int, step: int, busy: bool) -> int:
-    """How much of a silence (ns) can be passed over: while something is suspected, not so much that windows don't
-    empty."""
-    return max(0, (min(silence, _SECOND) if busy else silence) // step * step)
+def _silence(engine: Engine, now: int, step: int) -> int:
+    """For how long (ns) nothing comes; while something is suspected, only until every window is empty."""
+    tables = engine.tables
+    most = _SECOND if engine.busy and now - tables.clock_ns < 2 * _SECOND else NEVER
+    return min(int(tables.state[NEXT_TIME]) - now, most) // step * step

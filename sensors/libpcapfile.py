@@ -19,6 +19,8 @@ from sensors.stream import PIECE, UNREADABLE, Stream
 from sensors.tables import Tables
 
 _BATCH = 256
+LARGEST_COPY = 4 << 30
+"""Bytes that may be unpacked into a file for libpcap: a small file can hold a thousand times as much."""
 
 
 class LibpcapCapture:
@@ -44,13 +46,20 @@ class LibpcapCapture:
     def _copy(self) -> str:
         """libpcap reads files only; what comes through a pipe or packed goes into one that vanishes by itself."""
         copy = self._opened.enter_context(tempfile.NamedTemporaryFile(prefix="stopbank-"))  # noqa: SIM115
-        try:
-            while piece := self.stream.file.read(PIECE):
-                copy.write(piece)
-        except UNREADABLE:
-            self._losses = Losses(damaged=1)
+        while piece := self._piece():
+            if copy.tell() >= LARGEST_COPY:
+                self._opened.close()
+                raise Refused("capture", self.stream.path, "is too long to be unpacked here: unpack it first")
+            copy.write(piece)
         copy.flush()
         return copy.name
+
+    def _piece(self) -> bytes:
+        try:
+            return self.stream.file.read(PIECE)
+        except UNREADABLE:
+            self._losses = Losses(damaged=1)
+            return b""
 
     def _open(self) -> "pcapy.Reader":
         try:

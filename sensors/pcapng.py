@@ -7,6 +7,7 @@ Packets of a link type that isn't supported are counted by it and passed over; a
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -33,7 +34,8 @@ from sensors.walk_pcapng import (
 )
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
-MOST_INTERFACES = 65_536
+MOST_INTERFACES, MOST_OPTIONS = 65_536, 64
+"""Looked at, of a section and of an interface; there are some fifteen kinds of options."""
 _LITTLE, _BIG = b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"
 _RESOLUTION, _OFFSET = 9, 14
 _SECONDS_LIMIT = 1 << 33
@@ -108,7 +110,7 @@ class PcapngCapture(Buffered):
         line = self._interfaces[len(self._links)]
         line[LINK], line[SNAP], line[UNCOUNTED] = link if link in LINK_TYPES else -1, snap, 0
         line[BINARY], line[FACTOR], line[OFFSET] = 0, 1000, 0
-        for code, value in self._options(self._at + 16, self._at + length - 4):
+        for code, value in islice(self._options(self._at + 16, self._at + length - 4), MOST_OPTIONS):
             if code == _RESOLUTION and len(value) >= 1:
                 line[BINARY], line[FACTOR] = _factor(value[0])
             elif code == _OFFSET and len(value) >= 8:

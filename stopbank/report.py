@@ -91,9 +91,14 @@ def _log_lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", ", ".join(f"{one['address']} ({one['requests']:,})" for one in details["sources"][:_TOP])
     for key, name in (("hosts", "sites"), ("statuses", "answers")):
         if details[key]:
-            yield name, ", ".join(f"{value} ({count:,})" for value, count in [*details[key].items()][:_TOP])
+            yield name, ", ".join(f"{_shown(value)} ({count:,})" for value, count in [*details[key].items()][:_TOP])
     if not incident["target"]:
         yield "rules", "need the server's address: --zone ADDRESS"
+
+
+def _shown(text: str) -> str:
+    """What clients wrote, without what a terminal would take for a command."""
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
 
 
 def _when(incident: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -186,6 +187,27 @@ def test_a_burst_after_any_silence_is_found(tmp_path: Path) -> None:
                 begin + number / 10_000,
                 ethernet(ip(f"9.{draw.randrange(256)}.{draw.randrange(256)}.1", B, tcp(9, 80, SYN))),
             )
-            for number in range(6_000)
+            for number in range(2_500)
         ]
         assert told(report(tmp_path, records)) == [(B, "syn_flood")], gap
+
+
+def test_a_long_silence_after_an_attack_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[int] = []
+    whole = Engine.tick
+
+    def tick(engine: Engine, now: int, seen: datetime) -> None:
+        ticks.append(now)
+        whole(engine, now, seen)
+
+    monkeypatch.setattr(Engine, "tick", tick)
+    flood = [
+        (number / 5_000, ethernet(ip(f"9.{number % 250}.{number // 250}.1", B, tcp(9, 80, SYN))))
+        for number in range(5_000)
+    ]
+    hours = [(3_600.0 * hour + stamp, frame) for hour in range(1, 4) for stamp, frame in flood]
+    found = report(tmp_path, hours)
+    assert told(found) == [(B, "syn_flood")]
+    assert found.incidents[0].packets == 15_000
+    # An attack is over when it was quiet for long, not when somebody looked often enough.
+    assert len(ticks) < 3 * 70

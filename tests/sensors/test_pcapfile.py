@@ -8,6 +8,7 @@ import random
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from kernel_rig import A6, B6, A, B
 from rawframes import ACK, SYN, ethernet, ip, pcap, pcapng, tcp
 
 from rules.errors import Refused
-from sensors import tables, walk
+from sensors import libpcapfile, tables, walk
 from sensors.headers import Total
 from sensors.pcapfile import open_capture
 from sensors.source import Losses
@@ -223,3 +224,15 @@ def test_a_large_file_needs_no_more_memory_than_a_small_one(tmp_path: Path) -> N
     source.close()
     assert into.totals[Total.RECORDS] == 1_200_000
     assert peak < 4_000_000 < path.stat().st_size
+
+
+def test_what_unpacks_to_more_than_there_may_be_room_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name for path in Path(tempfile.gettempdir()).glob("stopbank-*")}
+    path = tmp_path / "old.pcap.gz"
+    path.write_bytes(gzip.compress(b"\x34\xcd\xb2\xa1" + bytes(10 << 20)))
+    monkeypatch.setattr(libpcapfile, "LARGEST_COPY", 1 << 20)
+    with pytest.raises(Refused, match="unpack it first"):
+        open_capture(path)
+    assert {path.name for path in Path(tempfile.gettempdir()).glob("stopbank-*")} <= before

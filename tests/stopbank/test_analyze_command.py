@@ -37,7 +37,7 @@ def test_the_report_shows_each_attack_with_rules_on_lines_of_their_own(columns: 
     lines = out.splitlines()
     assert lines[0] == f"{path}: 4,999 packets in 0.500 s: 1 attack"
     assert f"{B}  syn_flood" in lines
-    assert any(line.startswith(f"  match {{ destination {B}/32;") and line.endswith("discard; }") for line in lines)
+    assert any(line.startswith(f"  match {{ destination {B}/32;") and line.endswith("; }") for line in lines)
     assert "  1 record cut off by the end of the file" in [line.rstrip() for line in lines]
     told = [line for line in lines[1:] if "match {" not in line]
     assert max(map(len, told)) <= int(columns or 200)
@@ -113,3 +113,13 @@ def test_words_that_make_no_sense_for_logs_are_refused(words: tuple[str, ...], t
     assert (code, out) == (2, "")
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_what_clients_wrote_is_no_command_for_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(LOG.replace(b"192.0.2.", b"e\x1bcvil\xe2\x80\xae.example:80 192.0.2.") + b"\x1b[2Jgarbage\n")
+    code, out, _ = stopbank("--access-log", str(path))
+    assert code == 0
+    assert "e\\x1bcvil\\x202e.example (20,000)" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
