@@ -156,7 +156,7 @@ def test_busy_targets_that_are_not_looked_at_are_a_trouble_as_long_as_there_are_
         told.append(board.look(time.monotonic()))
     missed = [one["numbers"]["unwatched_per_second"] for one in told]
     assert missed == [0, 0, 150, 0]
-    named = [any("too many targets are busy" in trouble for trouble in one["troubles"]) for one in told]
+    named = [any("too many busy targets: 150 looks/s" in trouble for trouble in one["troubles"]) for one in told]
     assert named == [False, False, True, False]
 
 
