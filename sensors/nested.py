@@ -44,15 +44,17 @@ class Nested:
             return
         # Narrow before wide: lines of one family ascend with width, and zones are last.
         order = order[np.argsort(readings.lines[order], kind="stable")]
-        left = self._left(readings, order, windows)
-        interesting = np.flatnonzero((left.severity >= 1).any(axis=1) | left.crossed.any(axis=1)).tolist()
-        numbers = {int(readings.rows[at]): place for place, at in enumerate(order)}
+        rows = readings.rows[order].tolist()
+        places = {row: place for place, row in enumerate(rows)}
+        left = self._left(readings, order, places, windows)
+        interesting = set(np.flatnonzero((left.severity >= 1).any(axis=1) | left.crossed.any(axis=1)).tolist())
         begun: set[int] = set()
-        for place in range(len(order) - 1, -1, -1):
-            row, number = int(readings.rows[order[place]]), int(order[place])
+        for place in range(len(rows) - 1, -1, -1):
+            row = rows[place]
             track = self._detector.tracks.get(row)
             if track is None and place not in interesting:
                 continue
+            number = int(order[place])
             around = set(self._covering.above(row))
             if (track is None or track.opened is None) and (around & begun or self._any_open(around)):
                 self._detector.forget(row)
@@ -65,7 +67,7 @@ class Nested:
                 found = self._explained(row, int(readings.zones[number]), windows, zones, now)
                 if found is None:
                     continue
-                number = int(order[numbers[found]]) if found in numbers else number
+                number = int(order[places[found]]) if found in places else number
                 row = found
             follow(change, row, number)
 
@@ -77,21 +79,21 @@ class Nested:
         tracks = self._detector.tracks
         return any(row in tracks and tracks[row].opened is not None for row in rows)
 
-    def _left(self, readings: Readings, order: NDArray[np.int64], windows: Windows) -> _Left:
-        """What prefixes get besides what is above its own limit or reported inside them."""
-        rates = tuple(window[order].copy() for window in readings.rates)
-        places = {int(readings.rows[at]): place for place, at in enumerate(order)}
+    def _left(self, readings: Readings, order: NDArray[np.int64], places: dict[int, int], windows: Windows) -> _Left:
+        """What prefixes get besides what is above its own limit or reported inside them. `places`: of their rows in
+        `order`."""
+        rates = tuple(window[order] for window in readings.rates)
         tracks = self._detector.tracks
         # Hosts that are only above their limit count as well: a prefix is no sooner reported than they are.
         hot = np.flatnonzero((readings.lines == 0) & (readings.severity.max(axis=1) >= 1))
-        known = [at for at, row in enumerate(readings.rows.tolist()) if readings.lines[at] == 0 and row in tracks]
+        lines = readings.lines.tolist()
+        known = [at for at, row in enumerate(readings.rows.tolist()) if lines[at] == 0 and row in tracks]
         for at in {*hot.tolist(), *known}:
             for above in self._covering.above(int(readings.rows[at])):
                 if (place := places.get(above)) is not None:
                     for window, given in zip(rates, readings.rates, strict=True):
                         window[place] -= given[at]
-        for place, at in enumerate(order):
-            row = int(readings.rows[at])
+        for row, place in places.items():
             if row in tracks and tracks[row].opened is not None:
                 for above in self._covering.above(row):
                     if (wider := places.get(above)) is not None:
