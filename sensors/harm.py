@@ -19,8 +19,8 @@ ENOUGH = 100
 """Of fewer, none hit does not say that one in a hundred isn't."""
 _CONNECTIONS = 10
 """Fewer new connections than this aren't measured."""
-_SYN_LENGTHS = (52, 60)
-"""Of the SYNs of today's systems in IPv4, with their options; IPv6: 20 more."""
+_SYN_LENGTHS = (52, 60, 64)
+"""Of the SYNs of today's systems (Windows, Linux, Apple's) in IPv4, with their options; IPv6: 20 more."""
 _SERVICE_PACKETS, _SERVICE_SHARE = 5, 0.01
 """What a service must have in the sample to be one: fewer packets are stray."""
 

@@ -23,8 +23,9 @@ def _flags(required: int, *absent: int) -> Bitmask:
     return Bitmask.of(*tests, *(FlagTest(mask, negated=True) for mask in absent))
 
 
+SYN_ONLY = _flags(_SYN, _ACK)
 _TCP_FLAGS = {
-    "syn_flood": _flags(_SYN, _ACK),
+    "syn_flood": SYN_ONLY,
     "synack_reflection": _flags(_SYN | _ACK),
     "ack_flood": _flags(_ACK, _SYN | _RST | _FIN),
     "rst_flood": _flags(_RST),

@@ -62,7 +62,7 @@ class Evidence:
         if match.source is not None or match.fragment is not None:
             return match.source is not None or not self._are_datagrams()
         if match.protocol == Numeric.only(TCP):
-            return match.tcp_flags is not None and not any(match.tcp_flags.holds(flags) for flags in _OF_VISITORS)
+            return match.tcp_flags is not None and not any(match.tcp_flags.holds(flags) for flags in _visitors(match))
         if match.protocol == Numeric.only(UDP):
             return match.source_port is not None and self._is_ones_own(match.source_port, hit)
         protocols = match.protocol.spans(255) if match.protocol is not None else ((0, 255),)
@@ -97,6 +97,16 @@ class Evidence:
         seconds = max(float(times.max() - times.min()) / 1e9, 0.01)
         rate = float(self.scale.sizes[hit].sum()) / seconds / max(self.severity, 1.0)
         return min(max(int(rate), LOWEST_LIMIT), RateLimit.MAXIMUM)
+
+
+def bare(match: Match) -> Numeric:
+    """The length of a TCP header without options or data."""
+    return Numeric.only(40 if match.ip_family.bits == 32 else 60)
+
+
+def _visitors(match: Match) -> tuple[int, ...]:
+    """Flags of packets without which no TCP service is reached; SYNs of today's systems carry options."""
+    return _OF_VISITORS[1:] if match.packet_length == bare(match) else _OF_VISITORS
 
 
 def _is_service(match: Match) -> bool:

@@ -20,9 +20,9 @@ from rules.traffic import Signature, Vector
 from sensors.classify import Picture
 from sensors.features import MOST_VALUES, NEARLY_ALL, few, operators
 from sensors.matching import selected
-from sensors.plain import bases, fragment_rule, is_later
+from sensors.plain import SYN_ONLY, bases, fragment_rule, is_later
 from sensors.refine import BEARABLE, Best, refined
-from sensors.scoring import SMALLEST, Evidence
+from sensors.scoring import SMALLEST, Evidence, bare
 from sensors.tables import ANY, address
 
 __all__ = ["Evidence", "few_sources", "searched", "settled", "signatures"]
@@ -140,11 +140,21 @@ def _of_vector(
     if len(ported) >= max(1, SMALLEST * len(part)):
         for base in bases(target, vector, ported):
             if search is None:
-                yield base
+                found = iter((base,))
             else:
-                yield from _narrower(search(base, ported[selected(base, ported)]), ported, picture, evidence)
+                found = _narrower(search(base, ported[selected(base, ported)]), ported, picture, evidence)
+            for match in found:
+                yield match if evidence.normal.tells else _barer(match, ported)
     if later.any() and later.mean() >= SMALLEST:
         yield fragment_rule(target, part[later])
+
+
+def _barer(match: Match, part: ANY) -> Match:
+    """SYNs without options, where all of them are: nobody knows what is normal, but none of those is a visitor's."""
+    if match.tcp_flags != SYN_ONLY or match.source is not None or match.packet_length is not None:
+        return match
+    barest = replace(match, packet_length=bare(match))
+    return barest if selected(barest, part).mean() >= NEARLY_ALL else match
 
 
 def _narrower(best: Best, part: ANY, picture: Picture, evidence: Evidence) -> Iterator[Match]:

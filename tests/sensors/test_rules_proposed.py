@@ -210,6 +210,17 @@ def test_a_syn_flood_is_dropped_by_what_visitors_syns_do_not_have() -> None:
     dressed["length"] = 60
     alike = signatures(V4, dressed, classify(dressed, by_bytes=False), normal)
     assert [rule.separates for rule in alike] == [False]
+    dressed["length"] = 64
+    apple = signatures(V4, dressed, classify(dressed, by_bytes=False), normal)
+    assert [rule.separates for rule in apple] == [False]
+
+
+def test_bare_syns_are_dropped_even_where_nobody_knows_what_is_normal() -> None:
+    flood = some(pool(Vector("syn_flood")), 0, 3_000).copy()
+    for length, separates in ((40, True), (60, False), (64, False)):
+        flood["length"] = length
+        rules = signatures(V4, flood, classify(flood, by_bytes=False), pool(None)[:0])
+        assert [rule.separates for rule in rules] == [separates]
 
 
 def test_short_packets_beside_long_ones_get_their_rule() -> None:
