@@ -123,13 +123,13 @@ def test_exabgp_killed_over_and_over_loses_nothing_that_was_told_anew_and_nobody
         with never_fewer(bird, count):
             for _ in range(2):
                 killed(lab)
-                wait_until(lambda: len(lab.neighbour("bird0").get("end_of_rib", ())) == 4, "no End-of-RIB", 40)
+                wait_until(lambda: len(lab.neighbour("bird0").get("end_of_rib", ())) == 4, "no End-of-RIB", 120)
         for _ in range(3):
             # Some are told, others not yet: the next death comes in the midst of it. What was kept as stale and is not
             # told again by then a router must drop (RFC 4724 section 4.2); it comes back as fast as it can be told.
             killed(lab)
-            wait_until(lambda: lab.neighbour("bird0").get("rules", {}).get("active", 0), "nothing is told", 40, 0)
-        lab.wait_active(count, "bird0", 40)
+            wait_until(lambda: lab.neighbour("bird0").get("rules", {}).get("active", 0), "nothing is told", 120, 0)
+        lab.wait_active(count, "bird0", 120)
         wait_until(
             lambda: {held.match for held in bird.flowspec()} == {flowspec(number).match for number in range(count)},
             "not everything comes back",
