@@ -57,7 +57,7 @@ class Describer:
     ) -> None:
         """`judging` and `floor`: as the engine's; `reservoir`: what busy targets usually get."""
         self._settings, self._judging, self._floor = settings, judging, floor
-        self._reservoir = reservoir or Reservoir(places=1)
+        self._reservoir = Reservoir(places=1) if reservoir is None else reservoir
         self._remembered = Remembered()
         self.searches, self.packets = 0, 0
         """Rules looked for anew, and packets described, ever: what costs time."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.match import Network
+from rules.traffic import Detection
 from rules.zone import Zone
 from sensors import tables, walk
 from sensors.engine import Engine
@@ -170,3 +171,26 @@ def test_the_engine_keeps_what_hosts_usually_get_and_nothing_of_an_attack() -> N
     usual = [engine.reservoir.of(host(number)) for number in (1, 2)]
     assert [len(entries) >= FULL for entries in usual] == [True, True]
     assert all((entries["destination_port"] == 443).all() for entries in usual)
+
+
+def test_an_attack_that_rises_slowly_is_told_from_hours_of_normal_traffic() -> None:
+    """Seconds before its limit is crossed, most of what comes is the attack already."""
+    said: list[Detection] = []
+    zone = Zone("ours", (ip_network("10.0.0.0/24"),))
+    engine = Engine((zone,), lambda detection, attack: said.append(detection), memory=Memory(1_024, 65_536, 1_024))
+    engine.warm_up()
+    now = SECOND
+    engine.start(now)
+    for _ in range(600):
+        walk.tallies(*engine.tables.arrays, traffic(now, {1: 500}, 443), 0, walk.NEVER)
+        now += 6 * SECOND
+        engine.tick(now, SEEN)
+    for step in range(40):
+        rates = traffic(now, {1: 500}, 443), traffic(now, {1: 3_000 * (step + 1)}, 9_999)
+        for some in rates:
+            walk.tallies(*engine.tables.arrays, some, 0, walk.NEVER)
+        now += SECOND // 10
+        engine.tick(now, SEEN)
+    assert said
+    assert all(rule.separates for rule in said[-1].signatures)
+    assert [rule.coverage > 0.95 for rule in said[-1].signatures] == [True]
