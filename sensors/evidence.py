@@ -165,11 +165,20 @@ class EvidenceRecorder:
     def _ask_for_room(self) -> None:
         settings = self._settings
         settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        expected = settings.file_bytes * (len(self._recordings) + 1)
-        self._counts["removed"] += make_room(settings.directory, max(0, settings.total_bytes - expected))
+        self._make_room()
         free = shutil.disk_usage(settings.directory).free
         if free < settings.least_free_bytes + settings.file_bytes:
             raise OSError(28, f"only {free >> 20} MB are free", str(settings.directory))
+
+    def _make_room(self) -> None:
+        """Old captures go as those under way grow, not sooner: many small ones at once cost none."""
+        settings = self._settings
+        self._counts["removed"] += make_room(settings.directory, max(0, settings.total_bytes - self._under_way))
+
+    @property
+    def _under_way(self) -> int:
+        """Bytes of captures that aren't whole yet."""
+        return sum(one.file.size for one in self._recordings.values())
 
     def _turn(self) -> None:
         """Takes up what came since the last turn; early seconds get more, since most attacks are short."""
@@ -194,8 +203,11 @@ class EvidenceRecorder:
         every = max(1, -(-ring.count(target, span, since_ns) // quota))
         recording.truncated |= every > 1
         bare = self._link is None
+        room = self._settings.total_bytes - self._under_way + recording.file.size
+        most = min(self._settings.file_bytes, room)
         try:
-            fitted = recording.file.add(ring.read(target, span, since_ns, every, bare), self._settings.file_bytes)
+            fitted = recording.file.add(ring.read(target, span, since_ns, every, bare), most)
+            self._make_room()
         except OSError as error:
             self._drop(recording, error)
             return

@@ -226,6 +226,23 @@ def test_the_oldest_captures_make_room(settings: EvidenceSettings) -> None:
     assert sum(path.stat().st_size for path in settings.directory.glob("*.pcap")) <= 40_000
 
 
+def test_many_small_attacks_at_once_cost_no_old_capture(settings: EvidenceSettings) -> None:
+    ring = RecentBytes(1, 10.0)
+    keep(ring, ethernet(ip(A, B, udp(1, 2, bytes(1_000)))), at=now())
+    small = replace(settings, file_bytes=15_000, total_bytes=40_000, at_once=8)
+    recorded(ring, small, attack("old"))
+    recorder = recorded(ring, small, *(attack(f"a{number}") for number in range(8)))
+    assert (recorder.status.counts["written"], recorder.status.counts["removed"]) == (8, 0)
+    assert (settings.directory / "old.pcap").exists()
+
+
+def test_large_attacks_at_once_stay_within_the_limit_together(settings: EvidenceSettings) -> None:
+    ring = RecentBytes(1, 10.0)
+    keep(ring, *[ethernet(ip(A, B, udp(1, 2, bytes(1_000))))] * 10, at=now())
+    recorded(ring, replace(settings, file_bytes=15_000, total_bytes=40_000), *(attack(f"a{n}") for n in range(8)))
+    assert sum(path.stat().st_size for path in settings.directory.glob("*.pcap")) <= 40_000
+
+
 def test_what_a_killed_sensor_left_is_finished_as_far_as_it_is_whole(settings: EvidenceSettings) -> None:
     ring, frame = RecentBytes(1, 10.0), ethernet(ip(A, B, udp(1, 2, bytes(100))))
     keep(ring, frame, frame, frame, at=now())
