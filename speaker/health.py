@@ -6,6 +6,8 @@ from rules.neighbour import Address
 from rules.zone import Zone
 from speaker.settings import Settings
 
+UNREAD = "no settings yet"
+
 
 @dataclass(slots=True)
 class Health:
@@ -13,7 +15,7 @@ class Health:
 
     settings: Settings | None = None
     """The last that were good."""
-    configuration: str = "no settings yet"
+    configuration: str = UNREAD
     """What is wrong with the newest; empty: nothing."""
     database: str = "not asked yet"
     """Why it can't be used; empty: it can."""

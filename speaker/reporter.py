@@ -8,7 +8,7 @@ from rules.messages import KillMode
 from speaker import exchange, log, report, status
 from speaker.beginning import PATIENCE_SECONDS, Beginning
 from speaker.clock import Clock
-from speaker.health import Health
+from speaker.health import UNREAD, Health
 from speaker.killswitch import Watch
 from speaker.latecomer import LateMemory
 from speaker.sessions import PeerSession
@@ -53,6 +53,8 @@ class Reporter:
         """Everything, for whoever asks."""
         view, health = self._view, self._health
         kept = health.holding if view.desire.mode is KillMode.WITHDRAW_ALL else frozenset()
+        # Who knows of no neighbours yet can't say that nothing stands at any.
+        is_sure = view.talk.is_synced and health.configuration != UNREAD
         return {
             "speaker": health.settings.name if health.settings else "",
             "seconds": round(self._beginning.seconds(self._clock.now()), 1),
@@ -67,7 +69,7 @@ class Reporter:
             "in_flight": view.talk.in_flight,
             "resyncs": view.talk.resyncs,
             "neighbours": status.neighbours(view, self._clock.now()),
-            "kill": status.kill(view.desire.mode, self._watch.flag.by, view.ledger, view.talk.is_synced, kept),
+            "kill": status.kill(view.desire.mode, self._watch.flag.by, view.ledger, is_sure, kept),
         }
 
     def tick(self, now: float) -> None:

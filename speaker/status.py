@@ -54,14 +54,15 @@ def neighbours(view: View, now: float) -> list[dict[str, object]]:
     ]
 
 
-def kill(mode: KillMode, by: str, ledger: Ledger, is_synced: bool, holding: Collection[Address]) -> dict[str, object]:
+def kill(mode: KillMode, by: str, ledger: Ledger, is_sure: bool, holding: Collection[Address]) -> dict[str, object]:
     """Whether the switch has done what it says, and at how many neighbours nothing stands any more.
 
-    `holding`: neighbours that ExaBGP held routes for when it last listed them after a clear.
+    `is_sure`: what ExaBGP holds, and who the neighbours are, is known. `holding`: neighbours that ExaBGP held routes
+    for when it last listed them after a clear.
     """
     peers = {*ledger.neighbours, *(peer for peer, _ in ledger.counts if ledger.may_hold(peer))}
     clear = [peer for peer in peers if peer not in holding and not ledger.may_hold(peer)]
-    settled = is_synced and all(ledger.is_settled(peer) for peer in peers)
+    settled = is_sure and all(ledger.is_settled(peer) for peer in peers)
     is_all = mode is KillMode.WITHDRAW_ALL
     return {
         "mode": mode.value,

@@ -91,16 +91,18 @@ def test_a_speaker_that_may_not_be_killed_is_a_problem_at_once(tmp_path: Path, m
 
 
 LISTEN = r"""
-import socket, sys, threading, time
+import signal, socket, sys, time
 from pathlib import Path
 from speaker import killswitch
 from rules.messages import Accepted, render_answer
 state, how = Path(sys.argv[1]), sys.argv[2]
 killswitch.write_pid(state)
 print(flush=True)
+if how == "idle":
+    signal.pause()
 began = time.monotonic()
 while time.monotonic() < began + killswitch.ANSWER_SECONDS + 0.5:
-    how == "busy" or time.sleep(0.1)
+    pass
 with socket.socket(socket.AF_UNIX) as server:
     server.bind(str(state / killswitch.SOCKET))
     server.listen()
@@ -116,7 +118,9 @@ with socket.socket(socket.AF_UNIX) as server:
 def test_a_speaker_that_is_slow_to_answer_lives_on_while_it_works(tmp_path: Path, how: str, is_killed: bool) -> None:
     arguments = [sys.executable, "-c", LISTEN, str(tmp_path), how]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline()
-        report = killswitch.throw(tmp_path, KillMode.FREEZE, "alice", NOW, patience_seconds=5)
-        assert report.was_killed is is_killed
-        process.kill()
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            report = killswitch.throw(tmp_path, KillMode.FREEZE, "alice", NOW, patience_seconds=5)
+            assert report.was_killed is is_killed
+        finally:
+            process.kill()

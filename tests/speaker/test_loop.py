@@ -1,14 +1,16 @@
 """The whole loop in one thread; ExaBGP's side is played, and everything it says lies ready in the queue."""
 
 import queue
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from rules.messages import Accepted, Answer, StatusQuery
+from rules.messages import Accepted, Answer, KillMode, StatusQuery
 from rules.neighbour import Neighbour, SessionFamily
 from speaker.clock import Clock
 from speaker.events import Asked, Configured, Event, Inbox, Said
+from speaker.killswitch import write
 from speaker.loop import Loop
 from speaker.pipe import Writer
 from speaker.replies import Done, Negotiated, Neighbours, PeerState, Reply, Session, Unestablished, Version, Waits
@@ -40,23 +42,27 @@ class Lines(Writer):
         self.written.extend(lines)
 
 
-def edge_after(state: Path, *replies: Reply) -> dict[str, Any]:
-    """What the speaker says of its one neighbour once ExaBGP has said all this."""
+def status_after(state: Path, *events: Event) -> dict[str, Any]:
+    """What the speaker says of itself after all this."""
     inbox: Inbox = queue.SimpleQueue()
     answers: list[Answer] = []
-    settings = Settings(state, f"sqlite:///{state / 'stopbank.db'}", (EDGE,))
-    events: list[Event] = [Configured(settings), *map(Said, replies), Asked(StatusQuery(), answers.append), Said(None)]
-    for event in events:
+    for event in (*events, Asked(StatusQuery(), answers.append), Said(None)):
         inbox.put(event)
     loop = Loop(state, inbox, Lines(), Clock(), lambda: None)
     loop.start()
     loop.run()
     loop.stop()
     (answer,) = answers
-    assert isinstance(answer, Accepted) and answer.body["synced"]
-    neighbours = answer.body["neighbours"]
-    assert isinstance(neighbours, list)
-    (one,) = neighbours
+    assert isinstance(answer, Accepted)
+    return dict(answer.body)
+
+
+def edge_after(state: Path, *replies: Reply) -> dict[str, Any]:
+    """What the speaker says of its one neighbour once ExaBGP has said all this."""
+    settings = Settings(state, f"sqlite:///{state / 'stopbank.db'}", (EDGE,))
+    said = status_after(state, Configured(settings), *map(Said, replies))
+    assert said["synced"]
+    (one,) = said["neighbours"]
     return dict(one)
 
 
@@ -70,3 +76,17 @@ def test_a_session_that_goes_down_while_exabgp_still_lists_its_routes_is_down(tm
     listing = (Version("5"), Done(), ESTABLISHED, Done(), PeerState(PEER, Session.DOWN, "peer reset"), Done())
     one = edge_after(tmp_path, *listing)
     assert (one["up"], one["reason"]) == (False, "peer reset")
+
+
+def test_a_speaker_that_does_not_know_its_neighbours_yet_never_says_that_the_kill_switch_has_done_its_work(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, KillMode.WITHDRAW_ALL, "somebody", datetime.now(UTC))
+    settings = Settings(tmp_path, f"sqlite:///{tmp_path / 'stopbank.db'}", (EDGE,))
+    listing = (Version("5"), Done(), WAITING, Done(), Done())
+    cleared = Done()
+    nothing_held = [Said(one) for one in (*listing, cleared, *listing)]
+    before = status_after(tmp_path, *nothing_held)
+    assert before["synced"] and not before["kill"]["done"]
+    after = status_after(tmp_path, Configured(settings), *nothing_held)
+    assert after["kill"] == {"mode": "withdraw-all", "by": "somebody", "done": True, "clear": 1, "neighbours": 1}
