@@ -150,7 +150,7 @@ class LogFile:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know about what is not counted."""
         counts = {
-            f"lines that are no {_NAMES[self.format]}, the first: {self.first_bad}": self.bad,
+            f"of {self.lines:,} lines not read as {_NAMES[self.format]}, the first: {self.first_bad}": self.bad,
             "requests without a time: counted at the time of the one before": self.undated,
             f"requests more than {LATE_SECONDS} s away from those around them: not counted": self.astray,
             "place where the file is damaged: what follows it was not read": int(self._damaged),

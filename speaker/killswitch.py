@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -309,12 +309,14 @@ class Watch:
         self.flag = Flag(KillMode.NORMAL)
         self._looked_at = -1e9
 
-    def look(self, now: float, at_once: bool = False) -> None:
-        """Read the flag if a second has passed, and tell of a change."""
+    def look(self, now: float, at_once: bool = False, by: str = "") -> None:
+        """Read the flag if a second has passed, and tell of a change. `by`: who lifts it, which no file says."""
         if not at_once and now - self._looked_at < 1.0:
             return
         self._looked_at = now
         flag = read(self._state)
-        if flag != self.flag:
+        if flag.mode is KillMode.NORMAL:
+            flag = replace(flag, by=by)
+        if flag != self.flag and not flag.mode is self.flag.mode is KillMode.NORMAL:
             self.flag = flag
             self._changed(flag)

@@ -131,6 +131,7 @@ class Loop:
         self._memory.ask(exchange.Statuses(self._ledger.take_changes()))
         self._memory.stop()
         self._journal.close()
+        self._reporter.end()
 
     def _gather(self) -> list[Event]:
         next_deadline = self._desire.deadlines.next()
@@ -395,5 +396,5 @@ class Loop:
         except OSError as error:
             answer(Declined.of(Refused("kill", mode.value, f"the flag cannot be written: {error}"), retry=True))
             return
-        self._watch.look(self._clock.now(), at_once=True)
+        self._watch.look(self._clock.now(), at_once=True, by=by)
         answer(Accepted(self._reporter.status()))

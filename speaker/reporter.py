@@ -72,6 +72,10 @@ class Reporter:
             "kill": status.kill(view.desire.mode, self._watch.flag.by, view.ledger, is_sure, kept),
         }
 
+    def end(self) -> None:
+        """The last word: nobody takes what was said before for what is so."""
+        report.write(self._state, self.status() | {"ended": True}, self._clock.wall())
+
     def tick(self, now: float) -> None:
         """Time passes: whatever is due is told."""
         if now - self._status_at > (BUSY_STATUS_SECONDS if self._view.talk.in_flight else STATUS_SECONDS):

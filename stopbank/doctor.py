@@ -304,11 +304,11 @@ def _own_addresses() -> frozenset[str]:
 
 
 def _sessions(state: Path) -> dict[str, str] | None:
-    """Session states from the speaker's status file; None when it is absent, unreadable or old."""
+    """Session states from the speaker's status file; None when it is absent, unreadable, old or the last."""
     try:
         document = json.loads((state / "status.json").read_text())
         age = (datetime.now(UTC) - datetime.fromisoformat(document["at"])).total_seconds()
-        if age > STATUS_AGE_SECONDS:
+        if age > STATUS_AGE_SECONDS or document.get("ended") is True:
             return None
         return {one["name"]: "up" if one["up"] else str(one["reason"] or "down") for one in document["neighbours"]}
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,8 +21,8 @@ _SOON = 0.5
 
 
 def is_silent(status: Mapping[str, Any] | None, now: datetime) -> bool:
-    """Whether the speaker's last report is missing or too old to believe."""
-    return status is None or now - datetime.fromisoformat(str(status["at"])) > STATUS_AGE
+    """Whether the speaker's last report is missing, or its last word, or too old to believe."""
+    return status is None or status.get("ended") is True or now - datetime.fromisoformat(str(status["at"])) > STATUS_AGE
 
 
 def of_speaker(status: Mapping[str, Any] | None, now: datetime) -> Iterator[str]:
@@ -34,6 +34,9 @@ def of_speaker(status: Mapping[str, Any] | None, now: datetime) -> Iterator[str]
         )
         return
     if is_silent(status, now):
+        if status.get("ended") is True:
+            yield "The speaker has ended: nothing can be announced or withdrawn until it runs again (`stopbank run`)."
+            return
         age = (now - datetime.fromisoformat(str(status["at"]))).total_seconds()
         yield (
             f"The speaker is silent, its last report is {age:.0f} s old: what stands at routers is not known, and "

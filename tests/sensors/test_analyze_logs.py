@@ -150,7 +150,7 @@ def test_damaged_lines_and_files_are_counted_and_told(tmp_path: Path) -> None:
     report = analysed(tmp_path, broken)
     assert (report.requests, report.counters["bad_lines"]) == (3_600, 3)
     [note] = report.notes
-    assert "3 lines that are no combined (nginx, Apache), the first: " in note
+    assert "3 of 3,603 lines not read as combined (nginx, Apache), the first: " in note
     assert "garbage" in note
     cut = analysed(tmp_path, gzip.compress(written(flooded()))[:-2_000])
     assert cut.requests > 0

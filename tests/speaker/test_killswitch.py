@@ -90,6 +90,19 @@ def test_a_speaker_that_may_not_be_killed_is_a_problem_at_once(tmp_path: Path, m
     assert "run as root or as the user Stopbank runs as" in report.problem and not report.was_killed
 
 
+def test_the_watch_tells_each_change_once_and_who_lifted_the_switch(tmp_path: Path) -> None:
+    seen: list[killswitch.Flag] = []
+    watch = killswitch.Watch(tmp_path, seen.append)
+    watch.look(0.0)
+    killswitch.write(tmp_path, KillMode.FREEZE, "alice", NOW)
+    watch.look(2.0)
+    watch.look(4.0)
+    killswitch.write(tmp_path, KillMode.NORMAL, "bob", NOW)
+    watch.look(4.1, at_once=True, by="bob")
+    watch.look(6.0)
+    assert [(one.mode, one.by) for one in seen] == [(KillMode.FREEZE, "alice"), (KillMode.NORMAL, "bob")]
+
+
 LISTEN = r"""
 import signal, socket, sys, time
 from pathlib import Path

@@ -1,5 +1,6 @@
 """The whole loop in one thread; ExaBGP's side is played, and everything it says lies ready in the queue."""
 
+import json
 import queue
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -14,6 +15,7 @@ from speaker.killswitch import write
 from speaker.loop import Loop
 from speaker.pipe import Writer
 from speaker.replies import Done, Negotiated, Neighbours, PeerState, Reply, Session, Unestablished, Version, Waits
+from speaker.report import FILE
 from speaker.settings import Settings
 
 FAMILIES = frozenset({SessionFamily.IPV4_FLOW})
@@ -90,3 +92,8 @@ def test_a_speaker_that_does_not_know_its_neighbours_yet_never_says_that_the_kil
     assert before["synced"] and not before["kill"]["done"]
     after = status_after(tmp_path, Configured(settings), *nothing_held)
     assert after["kill"] == {"mode": "withdraw-all", "by": "somebody", "done": True, "clear": 1, "neighbours": 1}
+
+
+def test_the_last_report_says_that_it_is_the_last(tmp_path: Path) -> None:
+    status_after(tmp_path)
+    assert json.loads((tmp_path / FILE).read_text())["ended"] is True

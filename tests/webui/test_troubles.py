@@ -17,7 +17,7 @@ AT = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 
 def report(**more: Any) -> dict[str, Any]:
-    return {"at": AT.isoformat(), "problems": [], "neighbours": [{"name": "edge1", "up": True}], **more}
+    return {"at": AT.isoformat(), "problems": [], "neighbours": [{"name": "edge1", "up": True}]} | more
 
 
 def test_what_is_well_gives_no_line() -> None:
@@ -27,7 +27,7 @@ def test_what_is_well_gives_no_line() -> None:
     assert [*troubles.of_sensors([well], AT)] == []
 
 
-@pytest.mark.parametrize("status", [None, report() | {"at": (AT - timedelta(seconds=11)).isoformat()}])
+@pytest.mark.parametrize("status", [None, report(ended=True), report(at=(AT - timedelta(seconds=11)).isoformat())])
 def test_a_silent_speaker_is_one_trouble_and_its_old_words_none(status: Any) -> None:
     if status is not None:
         status["neighbours"] = [{"name": "edge1", "up": False}]
