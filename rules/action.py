@@ -87,11 +87,8 @@ def decode(communities: bytes) -> Action:
 
 def _rate(raw: bytes) -> Action:
     rate: float = struct.unpack(">f", raw[4:])[0]
-    if math.isnan(rate) or math.isinf(rate) or rate < 0:
-        raise Refused(
-            "extended-community", raw.hex(), f"a traffic-rate must be finite and not negative, this is {rate}"
-        )
-    if rate > RateLimit.MAXIMUM:
-        raise Refused("extended-community", raw.hex(), "a traffic-rate is at most 1000000000000 bytes per second")
-    # RFC 8955 §7.1: a rate of 0 discards. What lies between 0 and 1 byte per second lets nothing through either.
+    if math.isnan(rate) or rate > RateLimit.MAXIMUM:
+        reason = f"a traffic-rate is a number up to 1000000000000 bytes per second, this is {rate}"
+        raise Refused("extended-community", raw.hex(), reason)
+    # RFC 8955 §7.1: a rate of 0 discards, and a negative one counts as 0. Below 1 byte per second nothing gets through.
     return RateLimit(int(rate)) if rate >= 1 else Discard()

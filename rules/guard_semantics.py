@@ -134,9 +134,6 @@ def _fragments(match: Match) -> Iterator[Finding]:
     if match.fragment is None:
         return
     family, text = match.ip_family, _text(match, Component.FRAGMENT)
-    if family is Family.IPV6 and match.fragment.mask() & _DONT_FRAGMENT:
-        reason = "IPv6 has no don't-fragment bit (RFC 8956 §3.6); the rule resets sessions"
-        yield error("guard.fragment.ipv6-dont-fragment", "fragment", text, reason, "leave dont-fragment out")
     later = {value for value in fragment_values(match.fragment, family) if value & LATER_FRAGMENT}
     # Asking for don't-fragment selects later fragments too, which set it only on paper.
     if any(not value & _DONT_FRAGMENT for value in later):

@@ -117,6 +117,8 @@ FLAG_NAMES = {Component.TCP_FLAGS: TCP_FLAG_BITS, Component.FRAGMENT: FRAGMENT_B
 
 MASK_LIMIT = {Component.TCP_FLAGS: 0x0FFF, Component.FRAGMENT: 0x0F}
 """TCP bits beyond the reserved and flag bits are the data offset, which must not be tested (RFC 8955 §4.2.2.9)."""
+FRAGMENT_MASK = {Family.IPV4: 0x0F, Family.IPV6: 0x0E}
+"""The fragment bits there are: IPv6 has no don't-fragment (RFC 8956 §3.6)."""
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 
@@ -169,6 +171,8 @@ class Match:
                 yield Problem(component.keyword, str(prefix), reason)
         if self.flow_label is not None and self.family is Family.IPV4:
             yield Problem("flow-label", "", "exists in IPv6 only (RFC 8956 §3.7)")
+        if self.fragment is not None and self.family is Family.IPV6 and _tests_dont_fragment(self.fragment):
+            yield Problem("fragment", "dont-fragment", "does not exist in IPv6 (RFC 8956 §3.6); leave it out")
         for component, value in self.components():
             yield from _value_problems(component, value)
 
@@ -221,6 +225,10 @@ class Match:
         from rules import text
 
         return text.parse_match(given, family)
+
+
+def _tests_dont_fragment(fragment: Bitmask) -> bool:
+    return bool(fragment.mask() & FRAGMENT_BITS["dont-fragment"])
 
 
 def _value_problems(component: Component, value: Prefix | Numeric | Bitmask) -> Iterator[Problem]:

@@ -32,7 +32,6 @@ class Profile:
     """`!=` on numbers; the normal form never has it."""
     allows_offset: bool = True
     """IPv6 prefixes that skip leading bits."""
-    allows_v6_dont_fragment: bool = True
     max_nlri_bytes: int = _WHOLE_NLRI
     """Without the length in front."""
     fragment_bits: int = ALL_FRAGMENTS
@@ -52,7 +51,6 @@ class Profile:
             max_values_per_component=min(counts, default=None),
             allows_not_equal=self.allows_not_equal and other.allows_not_equal,
             allows_offset=self.allows_offset and other.allows_offset,
-            allows_v6_dont_fragment=self.allows_v6_dont_fragment and other.allows_v6_dont_fragment,
             max_nlri_bytes=min(self.max_nlri_bytes, other.max_nlri_bytes),
             fragment_bits=self.fragment_bits & other.fragment_bits,
             tcp_flag_bits=self.tcp_flag_bits & other.tcp_flag_bits,
@@ -73,8 +71,8 @@ PROFILES = {
             polices_rate=False,
             allows_two_ports=False,
         ),
-        # Measured: 2.0 resets the session on IPv6 dont-fragment, and on offsets as ExaBGP packs them.
-        Profile("bird", allows_offset=False, allows_v6_dont_fragment=False),
+        # Measured: 2.0 resets the session on offsets as ExaBGP packs them (and on IPv6 dont-fragment, which no `Match` has).
+        Profile("bird", allows_offset=False),
         # Measured: 3.10 drops an NLRI of 240 bytes or more, or with an offset, silently; it loses the NS flag.
         Profile("gobgp", allows_offset=False, max_nlri_bytes=239, tcp_flag_bits=_ONE_BYTE_FLAGS),
         Profile(
@@ -82,7 +80,6 @@ PROFILES = {
             max_values_per_component=5,
             allows_not_equal=False,
             allows_offset=False,
-            allows_v6_dont_fragment=False,
             max_nlri_bytes=239,
             tcp_flag_bits=_ONE_BYTE_FLAGS,
         ),
@@ -170,10 +167,6 @@ def _bitmask_findings(component: Component, value: Bitmask, match: Match, profil
         reason = f"{profile.name} tests {_names(profile.fragment_bits, FRAGMENT_BITS)} only"
         fix = "leave it out"
         found.append(error("platform.fragment", component.keyword, _names(extra, FRAGMENT_BITS), reason, fix))
-    dont_fragment = value.mask() & FRAGMENT_BITS["dont-fragment"]
-    if dont_fragment and match.family is Family.IPV6 and not profile.allows_v6_dont_fragment:
-        reason = f"{profile.name} resets the session: IPv6 has no don't-fragment (RFC 8956 §3.6)"
-        found.append(error("platform.v6-dont-fragment", component.keyword, "dont-fragment", reason, "leave it out"))
     return found
 
 

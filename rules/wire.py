@@ -1,7 +1,8 @@
 """FlowSpec NLRI, bytes both ways (RFC 8955 §4, RFC 8956 §3).
 
-`decode` refuses what the RFCs forbid and everything that another implementation might read differently; what it accepts
-and `encode` writes is byte for byte the same, as long as the sender used the shortest form of every value.
+`decode` refuses what the RFCs forbid and everything that another implementation might read differently, and ignores
+what they want ignored; what it accepts and `encode` writes is byte for byte the same, as long as the sender used the
+shortest form of every value and left such bits alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,18 @@ from typing import TypeVar
 
 from rules.components import Bitmask, Comparison, FlagTest, Numeric, Operator
 from rules.errors import Refused
-from rules.match import BITMASKS, MASK_LIMIT, MAXIMUM, PREFIXES, Component, Family, Match, OffsetPrefix, Prefix
+from rules.match import (
+    BITMASKS,
+    FRAGMENT_MASK,
+    MASK_LIMIT,
+    MAXIMUM,
+    PREFIXES,
+    Component,
+    Family,
+    Match,
+    OffsetPrefix,
+    Prefix,
+)
 
 LENGTH_LIMIT = 4095
 """The two-byte length has 12 bits (RFC 8955 §4.1)."""
@@ -47,17 +59,17 @@ def decode(nlri: bytes, family: Family) -> Match:
 
 def decode_first(nlris: bytes, family: Family) -> tuple[Match, bytes]:
     """The first match of a sequence of NLRIs, and the bytes behind it."""
-    reader = _Reader(nlris, nlris)
+    reader = _Reader(nlris, nlris, family)
     length = reader.take(1)[0]
     if length >= 0xF0:
         length = (length & 0x0F) << 8 | reader.take(1)[0]
-    body = _Reader(nlris, reader.take(length))
+    body = _Reader(nlris, reader.take(length), family)
     fields: dict[str, object] = {}
     previous = 0
     while body.rest:
-        component = _component(body, family, previous)
+        component = _component(body, previous)
         previous = component
-        fields[component.attribute] = _decode_component(component, body, family)
+        fields[component.attribute] = _decode_component(component, body)
     if not fields:
         raise Refused("nlri", nlris.hex(), "has no components: it would match every packet")
     return Match(family=family, **fields), reader.rest  # type: ignore[arg-type]
@@ -66,8 +78,8 @@ def decode_first(nlris: bytes, family: Family) -> tuple[Match, bytes]:
 class _Reader:
     """A cursor over bytes that refuses to read past the end."""
 
-    def __init__(self, whole: bytes, rest: bytes) -> None:
-        self.whole, self.rest = whole, rest
+    def __init__(self, whole: bytes, rest: bytes, family: Family) -> None:
+        self.whole, self.rest, self.family = whole, rest, family
 
     def take(self, count: int) -> bytes:
         if len(self.rest) < count:
@@ -79,13 +91,13 @@ class _Reader:
         return Refused("nlri", self.whole.hex(), reason)
 
 
-def _component(reader: _Reader, family: Family, previous: int) -> Component:
+def _component(reader: _Reader, previous: int) -> Component:
     number = reader.take(1)[0]
     try:
         component = Component(number)
     except ValueError:
         raise reader.refuse(f"unknown component type {number}") from None
-    if component is Component.FLOW_LABEL and family is Family.IPV4:
+    if component is Component.FLOW_LABEL and reader.family is Family.IPV4:
         raise reader.refuse("component type 13 (flow-label) exists in IPv6 only")
     if number == previous:
         raise reader.refuse(f"component {component.keyword} stands twice (RFC 8955 §4.2)")
@@ -94,16 +106,16 @@ def _component(reader: _Reader, family: Family, previous: int) -> Component:
     return component
 
 
-def _decode_component(component: Component, reader: _Reader, family: Family) -> Prefix | Numeric | Bitmask:
+def _decode_component(component: Component, reader: _Reader) -> Prefix | Numeric | Bitmask:
     if component in PREFIXES:
-        return _decode_prefix(component, reader, family)
+        return _decode_prefix(component, reader)
     if component in BITMASKS:
         return Bitmask(_decode_groups(component, reader, _flag_test))
     return Numeric(_decode_groups(component, reader, _comparison))
 
 
-def _decode_prefix(component: Component, reader: _Reader, family: Family) -> Prefix:
-    length = reader.take(1)[0]
+def _decode_prefix(component: Component, reader: _Reader) -> Prefix:
+    length, family = reader.take(1)[0], reader.family
     offset = reader.take(1)[0] if family is Family.IPV6 else 0
     if length > family.bits:
         raise reader.refuse(f"{component.keyword} has prefix length {length}; {family.label} ends at {family.bits}")
@@ -141,6 +153,8 @@ def _decode_groups(
 
 
 def _comparison(component: Component, reader: _Reader, operator: int, value: int) -> Comparison:
+    if component is Component.DSCP:
+        value &= MAXIMUM[component]  # the bits above count as 0 (RFC 8955 §4.2.2.11)
     if value > MAXIMUM[component]:
         raise reader.refuse(f"{component.keyword} has the value {value}; it ends at {MAXIMUM[component]}")
     return Comparison(Operator(operator & 0x07), value)
@@ -148,7 +162,7 @@ def _comparison(component: Component, reader: _Reader, operator: int, value: int
 
 def _flag_test(component: Component, reader: _Reader, operator: int, value: int) -> FlagTest:
     if component is Component.FRAGMENT:
-        value &= MASK_LIMIT[component]  # reserved bits must be ignored (RFC 8955 §4.2.2.12)
+        value &= FRAGMENT_MASK[reader.family]  # other bits must be ignored (RFC 8955 §4.2.2.12, RFC 8956 §3.6)
     elif value > MASK_LIMIT[component]:
         raise reader.refuse(f"{component.keyword} tests the data offset ({value:#06x}), which must be zero")
     return FlagTest(value, exact=bool(operator & _MATCH), negated=bool(operator & _NOT))

@@ -10,6 +10,7 @@ from rules.action import Action, Discard, RateLimit
 from rules.components import Bitmask, Comparison, FlagTest, Numeric, Operator
 from rules.match import (
     BITMASKS,
+    FRAGMENT_MASK,
     ICMP,
     ICMPV6,
     MASK_LIMIT,
@@ -135,16 +136,16 @@ def plain_numerics(component: Component) -> st.SearchStrategy[Numeric]:
     return st.one_of(values, ends.map(lambda given: Numeric.between(*given)))
 
 
-def flag_tests(component: Component) -> st.SearchStrategy[FlagTest]:
-    """Any flag test, the empty mask included."""
-    limit = MASK_LIMIT[component]
-    mask = st.one_of(st.sampled_from([1, 2, 4, 8, 2 | 16]).map(lambda given: given & limit), st.integers(0, limit))
+def flag_tests(limit: int) -> st.SearchStrategy[FlagTest]:
+    """Any flag test on these bits, the empty mask included."""
+    mask = st.one_of(st.sampled_from([1, 2, 4, 8, 2 | 16]), st.integers(0, limit)).map(lambda given: given & limit)
     return st.builds(FlagTest, mask, st.booleans(), st.booleans())
 
 
-def bitmasks(component: Component) -> st.SearchStrategy[Bitmask]:
-    """Any flags component."""
-    return _groups(flag_tests(component)).map(Bitmask)
+def bitmasks(component: Component, family: Family = Family.IPV4) -> st.SearchStrategy[Bitmask]:
+    """Any flags component; IPv6 fragments have one bit less."""
+    limit = FRAGMENT_MASK[family] if component is Component.FRAGMENT else MASK_LIMIT[component]
+    return _groups(flag_tests(limit)).map(Bitmask)
 
 
 # ---------------------------------------------------------------------------------------------------------- matches
@@ -154,7 +155,7 @@ def component_values(component: Component, family: Family, offsets: bool = True)
     """Any value of one component."""
     if component in PREFIXES:
         return prefixes(family, offsets)
-    return bitmasks(component) if component in BITMASKS else numerics(component)
+    return bitmasks(component, family) if component in BITMASKS else numerics(component)
 
 
 @st.composite

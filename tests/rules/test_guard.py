@@ -394,7 +394,6 @@ V6 = "destination 2001:db8:1::7/128; "
         (HOST + "protocol =udp; packet-length =19;", "guard.length.range", Severity.ERROR),
         (V6 + "next-header =17; packet-length =39;", "guard.length.range", Severity.ERROR),
         (HOST + "protocol =udp; packet-length >9216;", "guard.length.mtu", Severity.WARNING),
-        (V6 + "fragment !dont-fragment;", "guard.fragment.ipv6-dont-fragment", Severity.ERROR),
         (HOST, "guard.discard.destination-only", Severity.WARNING),
     ],
 )  # fmt: skip

@@ -39,7 +39,6 @@ def errors_of(match: str, *profiles: str) -> set[str]:
         ("next-header =17; flow-label =5;", "bird", "platform.prefix"),
         ("destination ::20/128/64;", "gobgp", "platform.offset"),
         (V6 + "source ::1/128/120;", "frr", "platform.offset"),
-        (V6 + "fragment dont-fragment;", "bird", "platform.v6-dont-fragment"),
         (HOST + "tcp-flags ns;", "gobgp", "platform.tcp-flags"),
     ],
 )
@@ -56,8 +55,7 @@ def test_measured_session_killers_and_silent_drops_are_errors(match: str, profil
         (HOST + "destination-port [ >=1&<=2 >=4&<=5 =7 ];", "frr"),
         (HOST + "destination-port !=80;", "frr"),
         (HOST + "fragment !is-fragment; tcp-flags !syn;", "frr"),
-        (V6 + "fragment dont-fragment;", "frr"),
-        (V6 + "fragment dont-fragment;", "gobgp"),
+        (V6 + "fragment first-fragment;", "bird"),
         (HOST + "fragment dont-fragment;", "bird"),
         (V6 + "flow-label >100&<2000;", "generic"),
     ],

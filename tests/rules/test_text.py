@@ -109,6 +109,7 @@ def test_rules_are_brought_into_their_canonical_text(given_text: str, canonical:
         ("match { source-port [ [ 1 ] ]; } then { discard; }", "source-port"),
         ("match { tcp-flags sin; } then { discard; }", "tcp-flags"),
         ("match { dscp 64; } then { discard; }", "dscp"),
+        ("match { destination 2001:db8::/48; fragment !dont-fragment; } then { discard; }", "fragment"),
         ("match { destination 192.0.2.0/24; source 2001:db8::/32; } then { discard; }", "source"),
         ("match { protocol udp; } then { }", "then"),
         ("match { protocol udp; } then { discard; rate-limit 5; }", "then"),

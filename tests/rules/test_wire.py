@@ -106,7 +106,11 @@ def test_a_sequence_of_nlris_is_read_one_by_one(given_matches: list[Match]) -> N
         ("0301" + "4040", Family.IPV6, "offset 64"),
         ("040c910002", Family.IPV4, "2 bytes"),
         ("040b910040", Family.IPV4, "2 bytes"),
-        ("030b8140", Family.IPV4, "ends at 63"),
+        ("040c910002", Family.IPV6, "2 bytes"),
+        ("0609a100000002", Family.IPV4, "4 bytes"),
+        ("0a04b10000000100000050", Family.IPV4, "ends at 65535"),
+        ("060da1001007dd", Family.IPV6, "ends at 1048575"),
+        ("03010005", Family.IPV6, "offset 5"),
         ("0409911002", Family.IPV4, "data offset"),
         ("0403910100", Family.IPV4, "ends at 255"),
         ("04030106", Family.IPV4, "too early"),
@@ -121,8 +125,65 @@ def test_the_and_bit_of_a_first_operator_does_not_count() -> None:
     assert decode(bytes.fromhex("0303c106"), Family.IPV4) == decode(bytes.fromhex("03038106"), Family.IPV4)
 
 
-def test_reserved_fragment_bits_are_ignored() -> None:
-    assert decode(bytes.fromhex("030c80f2"), Family.IPV4) == decode(bytes.fromhex("030c8002"), Family.IPV4)
+@pytest.mark.parametrize(
+    ("given_hex", "plain", "family"),
+    [
+        ("030c80f2", "030c8002", Family.IPV4),
+        # IPv6 has no don't-fragment: its bit is one of those to be ignored (RFC 8956 §3.6).
+        ("030c80f3", "030c8002", Family.IPV6),
+        ("030c8001", "030c8000", Family.IPV6),
+        # DSCP has six bits, the two above count as 0 (RFC 8955 §4.2.2.11).
+        ("030b81ee", "030b812e", Family.IPV4),
+        ("050b0342c540", "050b0302c500", Family.IPV6),
+        # Operators: bit 4 of a numeric one, bits 4 and 5 of a bitmask one (RFC 8955 §4.2.1).
+        ("03038906", "03038106", Family.IPV4),
+        ("03098e02", "03098202", Family.IPV4),
+        # What pads a prefix to whole bytes (RFC 4271 §4.3, RFC 8956 §3.1).
+        ("060119c00002ff", "060119c0000280", Family.IPV4),
+        ("04014841ff", "04014841fe", Family.IPV6),
+        ("0502110781ff", "0502110781c0", Family.IPV6),
+    ],
+)
+def test_bits_without_a_meaning_are_ignored_and_never_sent(given_hex: str, plain: str, family: Family) -> None:
+    match = decode(bytes.fromhex(given_hex), family)
+    assert match == decode(bytes.fromhex(plain), family)
+    assert encode(match).hex() == plain
+
+
+@pytest.mark.parametrize(
+    ("nlri", "text"),
+    [
+        ("0b0118c00002038106048119", "destination 192.0.2.0/24; protocol =tcp; port =25;"),
+        ("120118c000020218cb0071040389458b911f90",
+         "destination 192.0.2.0/24; source 203.0.113.0/24; port [ >=137&<=139 =8080 ];"),
+        ("090120c00002010c8005", "destination 192.0.2.1/32; fragment dont-fragment+first-fragment;"),
+        ("1201200020010db8026840123456789a038106",
+         "destination 2001:db8::/32; source ::1234:5678:9a00:0/104/64; next-header =tcp;"),
+        ("0f01200020010db80268412468acf134", "destination 2001:db8::/32; source ::1234:5678:9a00:0/104/65;"),
+    ],
+)  # fmt: skip
+def test_the_examples_of_the_rfcs(nlri: str, text: str) -> None:
+    """RFC 8955 §4.3, RFC 8956 §3.8."""
+    raw = bytes.fromhex(nlri)
+    family = Family.IPV6 if "::" in text else Family.IPV4
+    assert str(decode(raw, family)) == f"match {{ {text} }}"
+    assert encode(Match.parse(f"match {{ {text} }}", family)) == raw
+
+
+@pytest.mark.parametrize(
+    ("long_form", "short"),
+    [
+        ("0a04b10000000000000050", "03048150"),
+        ("0604a100000050", "03048150"),
+        ("0403910006", "03038106"),
+        ("060da1000007dd", "040d9107dd"),
+        ("0409910002", "03098102"),
+        ("f003038106", "03038106"),
+    ],
+)
+def test_values_and_lengths_in_a_longer_form_are_read_and_written_in_the_shortest(long_form: str, short: str) -> None:
+    """RFC 8955 only advises on most widths, and a length below 240 may take two bytes (§4.1)."""
+    assert encode(decode(bytes.fromhex(long_form), Family.IPV6)).hex() == short
 
 
 def test_long_nlris_carry_two_bytes_of_length() -> None:
