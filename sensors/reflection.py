@@ -21,8 +21,9 @@ _NO_KEEPALIVE = 400.0
 """Between equal ports (27015 to 27015, 500 to 500) both sides speak the same protocol, in short packets."""
 _SERVERS_PORTS = 1_024
 """Below this nobody's own port lies (RFC 6056 §3.2) from which another service is asked."""
-_ONE_EACH = 1.5
-"""Packets of a flow, on average, up to which nobody talks to anybody."""
+_ONE_EACH = 2.5
+"""Packets of a flow, on average, up to which nobody talks to anybody: an answer may take two, and
+random ports come twice by chance."""
 
 
 def is_reflection(service: str, part: ANY) -> bool:
