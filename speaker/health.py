@@ -7,6 +7,7 @@ from rules.zone import Zone
 from speaker.settings import Settings
 
 UNREAD = "no settings yet"
+UNASKED = "not asked yet"
 
 
 @dataclass(slots=True)
@@ -17,7 +18,7 @@ class Health:
     """The last that were good."""
     configuration: str = UNREAD
     """What is wrong with the newest; empty: nothing."""
-    database: str = "not asked yet"
+    database: str = UNASKED
     """Why it can't be used; empty: it can."""
     journal: str = ""
     """Why it can't be written; empty: it can."""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from rules import guard
+from rules.counted import counted
 from rules.errors import Refused
 from rules.guard import Surroundings
 from rules.lifecycle import Phase
@@ -248,9 +249,8 @@ class Memory:
     def _recognise(self, store: Store) -> None:
         """An empty file in the place of the database that was there would end every rule: it counts as no database."""
         if self._remembered and store.audit_head().count == 0:
-            raise StoreUnavailable(
-                f"the database is empty and had {self._remembered} audit entries: put it back, or restore a backup"
-            )
+            had = counted(self._remembered, "audit entry", "audit entries")
+            raise StoreUnavailable(f"the database is empty and had {had}: put it back, or restore a backup")
 
     def _report(self, report: Report) -> None:
         assert self._incidents is not None

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from speaker import log
+from speaker.health import UNASKED
 
 FILE = "status.json"
 
@@ -29,7 +30,9 @@ def problems(status: Mapping[str, object]) -> list[str]:
         found.append(f"The speaker has no valid configuration and announces nothing new: {status.get('problem')}")
     elif status.get("problem"):
         found.append(f"The new configuration is not in force: {status['problem']}")
-    if status.get("database") != "up":
+    if status.get("database") == UNASKED:
+        found.append("The speaker has just started and is opening the database; nothing new is announced yet.")
+    elif status.get("database") != "up":
         found.append(f"The speaker can't use the database; nothing new is announced: {status.get('database')}")
     if status.get("journal") != "up":
         found.append(f"The speaker can't write its journal: {status.get('journal')}")

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rules.counted import counted
 from stopbank import wiring
 from stopbank.config import Config
 
@@ -108,7 +109,9 @@ def worker(config: Config, now: datetime) -> Part | None:
     if (oldest := numbers.get("stopbank_delivery_oldest_seconds", 0.0)) > OLDEST_DELIVERY_SECONDS:
         problems.append(f"Worker: a notice has waited for {oldest:.0f} s. Look at the webhook or syslog server.")
     if lost := numbers.get("stopbank_deliveries_given_up_total"):
-        problems.append(f"Worker: {lost:.0f} notices were given up since it started. Look at its log.")
+        problems.append(
+            f"Worker: {counted(lost, 'notice was', 'notices were')} given up since it started. Look at its log."
+        )
     return {"problems": problems}
 
 
@@ -131,12 +134,13 @@ def lines(enforcing: Part | None, watching: Part | None) -> list[str]:
     told = []
     if enforcing is not None and "rules" in enforcing:
         up = sum(one["up"] for one in enforcing["speakers"])
-        told.append(
-            f"enforce: {len(enforcing['rules'])} rules in nftables, {up} of {len(enforcing['speakers'])} sessions up"
-        )
+        rules, speakers = counted(len(enforcing["rules"]), "rule"), counted(len(enforcing["speakers"]), "session")
+        told.append(f"enforce: {rules} in nftables, {up} of {speakers} up")
     for name in ("spool", "evidence"):
         if held := (watching or {}).get(name):
-            told.append(f"sensor of this machine, {name}: {held['files']} files, {held['bytes'] / 1e6:.1f} MB")
+            told.append(
+                f"sensor of this machine, {name}: {counted(held['files'], 'file')}, {held['bytes'] / 1e6:.1f} MB"
+            )
     if learned := (watching or {}).get("learned"):
-        told.append(f"sensor of this machine, learned: {learned['targets']:,} targets")
+        told.append(f"sensor of this machine, learned: {counted(learned['targets'], 'target')}")
     return told

@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rules.counted import counted
 from rules.errors import Refused
 from rules.neighbour import Neighbour
 from stopbank import config as configuration
@@ -152,7 +153,7 @@ def _state_directory(path: Path) -> Iterator[Check]:
     yield Check("disk", Verdict.GOOD if good else Verdict.BAD, f"{free / 1e9:.1f} GB free", advice)
     socket_path = os.fsencode(path.resolve() / "speaker.sock")
     if len(socket_path) > _LONGEST_SOCKET:
-        advice = f"name a shorter one: {len(socket_path) - _LONGEST_SOCKET} bytes less"
+        advice = f"name a shorter one: {counted(len(socket_path) - _LONGEST_SOCKET, 'byte')} less"
         yield Check(name, Verdict.BAD, f"{path}: too long for the speaker's socket", advice)
     yield from _kill_switch(path)
 
@@ -205,7 +206,7 @@ def _database(config: configuration.Config) -> Iterator[Check]:
 
 
 def _chain(verdict: "AuditVerdict") -> str:
-    return "; ".join(verdict.problems[:3]) or f"{verdict.head.count} entries, unbroken"
+    return "; ".join(verdict.problems[:3]) or f"{counted(verdict.head.count, 'entry', 'entries')}, unbroken"
 
 
 def _sensor(config: configuration.Config) -> Check:

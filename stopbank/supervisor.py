@@ -58,6 +58,8 @@ class Kept:
     """And how: its exit status; minus the number of the signal that killed it."""
     problem: str = ""
     """Why it can't be started."""
+    is_steady: bool = True
+    """False from its second death in a row until it has lived for a minute."""
 
 
 @dataclass(slots=True)
@@ -73,9 +75,10 @@ class _Child:
     status: int | None = None
     problem: str = ""
 
-    def kept(self) -> Kept:
+    def kept(self, now: float) -> Kept:
         pid = self.process.pid if self.process is not None else None
-        return Kept(self.program.name, pid, self.since, self.deaths, self.ended, self.status, self.problem)
+        is_steady = self.delay <= FIRST_DELAY_SECONDS or (pid is not None and now - self.started >= STEADY_SECONDS)
+        return Kept(self.program.name, pid, self.since, self.deaths, self.ended, self.status, self.problem, is_steady)
 
 
 class Supervisor:
@@ -135,7 +138,7 @@ class Supervisor:
                 self._died(child, code, now)
             if child.process is None and now >= child.restart_at:
                 self._start(child, now)
-        kept = tuple(child.kept() for child in self._children)
+        kept = tuple(child.kept(now) for child in self._children)
         if self._tell is not None and (kept != self._told or now - self._told_at >= TELL_SECONDS):
             self._told, self._told_at = kept, now
             self._tell(kept)

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, jsonify, render_template
 from werkzeug.exceptions import HTTPException
 
+from rules.counted import noun
 from rules.incident import Phase
 from store.errors import StoreUnavailable
 from store.records import (
@@ -47,6 +48,7 @@ def create_app(settings: Settings, store: Store, clock: Callable[[], datetime] =
     folder = _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
     app = Flask(__name__, template_folder=str(folder), static_folder=str(folder / "static"))
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["noun"] = noun
     app.extensions["stopbank"] = (settings, store, clock)
     app.register_blueprint(pages)
     app.register_error_handler(HTTPException, _http_error)
@@ -92,6 +94,7 @@ def composed(
         rules_wanted=sum(one.intent is Intent.WANTED for one in held.alive),
         rules_hidden=max(0, len(held.alive) - SHOWN),
         problems=tuple(found),
+        lately=tuple(programs.lately(kept, now)),
         incidents_open=held.incidents_open,
         incidents_hidden=held.incidents_open - sum(one.closed is None for one in held.incidents[:SHOWN]),
         incidents=present.incident_views(held.incidents[:SHOWN]),
@@ -196,9 +199,9 @@ def _metrics_of(path: Path) -> str:
 
 @pages.get("/healthz")
 def health() -> tuple[Response, int]:
-    """200 while database and speaker answer, else 503 with what is wrong."""
+    """200 while nothing is wrong, else 503 with what is; what went wrong lately and is well again is told with both."""
     page = overview()
-    return jsonify(ok=not page.problems, problems=page.problems), 503 if page.problems else 200
+    return jsonify(ok=not page.problems, problems=page.problems, lately=page.lately), 503 if page.problems else 200
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rules.counted import counted
+from rules.guard import Origin
 from rules.lifecycle import Phase
 from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord
 from webui.troubles import SENSOR_SILENCE
@@ -22,6 +24,12 @@ _TONES = {
     Phase.UNFIT: "bad",
     Phase.STUCK: "bad",
     Phase.ENDED: "plain",
+}
+_DECIDED = {
+    Origin.OPERATOR: "a person",
+    Origin.API: "a program, by API",
+    Origin.SENSOR: "automatic",
+    Origin.PLAYBOOK: "automatic, playbook",
 }
 
 
@@ -42,7 +50,10 @@ class RuleView:
     id: str
     text: str
     origin: str
+    decided: str
+    """Who decided it, in words."""
     owner: str
+    """Whose it is: a tenant's, or the operator's own."""
     zone: str | None
     state: str
     tone: str
@@ -111,6 +122,8 @@ class Page:
     """Living rules that the list leaves out."""
     problems: tuple[str, ...]
     """A line for each trouble, with what to do about it."""
+    lately: tuple[str, ...]
+    """A line for what went wrong not long ago, and is well again."""
     incidents_open: int
     """All of them, also where the list below is cut."""
     incidents_hidden: int
@@ -161,6 +174,7 @@ def _rule_view(record: RuleRecord, spots: tuple[Spot, ...], now: datetime) -> Ru
         id=record.id,
         text=str(record.rule),
         origin=record.origin.value,
+        decided=_DECIDED[record.origin],
         owner=record.owner,
         zone=record.zone,
         state=state,
@@ -247,7 +261,7 @@ def _reason(neighbour: Mapping[str, Any]) -> str:
     """Why a session is down, and what else a person should look at."""
     words = [str(neighbour.get("reason") or "")] if neighbour.get("up") is not True else []
     if quarantined := neighbour.get("quarantined"):
-        words.append(f"{len(quarantined)} rules quarantined: they reset this router")
+        words.append(f"{counted(len(quarantined), 'rule')} in quarantine for resetting this router")
     if neighbour.get("inbound_updates"):
         words.append("announces routes to us, which it should not")
     return "; ".join(filter(None, words))

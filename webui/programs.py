@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from rules.counted import counted
 from webui.present import duration
 
 REPORT_AGE = timedelta(seconds=15)
 """The supervisor writes every five seconds."""
 RECENT = timedelta(minutes=10)
-"""A death stays a trouble for so long after the restart: whoever looks every five minutes sees it."""
+"""A death is told of for so long after the restart: whoever looks every five minutes sees it."""
 _NAMES = {"exabgp": "ExaBGP with the speaker"}
 
 
@@ -37,7 +38,7 @@ def program_views(report: Mapping[str, Any] | None, now: datetime) -> tuple[Prog
 
 
 def troubles(report: Mapping[str, Any] | None, now: datetime) -> Iterator[str]:
-    """A line for each that does not run, or has ended by itself lately."""
+    """A line for each that does not run, or does not keep running."""
     if report is None:
         return
     if _is_silent(report, now):
@@ -51,23 +52,41 @@ def troubles(report: Mapping[str, Any] | None, now: datetime) -> Iterator[str]:
         yield from _trouble(one, now)
 
 
+def lately(report: Mapping[str, Any] | None, now: datetime) -> Iterator[str]:
+    """A line for each that ended by itself not long ago, and is well again."""
+    if report is None or _is_silent(report, now):
+        return
+    for one in _programs(report):
+        view, ended = _view(one, now), _moment(one.get("ended"))
+        if _is_well(one, view) and ended is not None and now - ended < RECENT:
+            yield f"{_name(view)}: {view.last}, and was started again. {_how_often(view)}Its log says why."
+
+
 def _programs(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (one for one in report.get("programs", ()) if isinstance(one, Mapping))
 
 
 def _trouble(one: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    view, ended = _view(one, now), _moment(one.get("ended"))
-    name = _NAMES.get(view.name, view.name.capitalize())
+    view = _view(one, now)
+    name = _name(view)
     if one.get("problem"):
         yield f"{name}: can't be started ({one['problem']}). Look at the installation; it is tried again."
     elif not view.running:
-        yield f"{name}: does not run ({view.last}), and is started again. {_counted(view)}Look at its log."
-    elif ended is not None and now - ended < RECENT:
-        yield f"{name}: {view.last}, and was started again. {_counted(view)}Look at its log."
+        yield f"{name}: does not run ({view.last}), and is started again. {_how_often(view)}Look at its log."
+    elif not _is_well(one, view):
+        yield f"{name}: keeps ending ({view.last}), and was started again. {_how_often(view)}Look at its log."
 
 
-def _counted(view: ProgramView) -> str:
-    return f"It ended {view.restarts} times since `stopbank run` began. " if view.restarts > 1 else ""
+def _is_well(one: Mapping[str, Any], view: ProgramView) -> bool:
+    return view.running and not one.get("problem") and one.get("is_steady") is not False
+
+
+def _name(view: ProgramView) -> str:
+    return _NAMES.get(view.name, view.name.capitalize())
+
+
+def _how_often(view: ProgramView) -> str:
+    return f"It ended {counted(view.restarts, 'time')} since `stopbank run` began. " if view.restarts > 1 else ""
 
 
 def _view(one: Mapping[str, Any], now: datetime) -> ProgramView:

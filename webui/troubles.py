@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from rules.counted import counted
 from rules.lifecycle import Phase
 from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
 
@@ -53,8 +54,8 @@ def _of_neighbour(one: Mapping[str, Any]) -> Iterator[str]:
     if one.get("up") is not True:
         yield f"{name}: {_down(one)}"
     if quarantined := one.get("quarantined"):
-        count = len(quarantined)
-        yield f"{name}: {count} rules are in quarantine, since they reset this router. Withdraw or rewrite them."
+        kept_away = counted(len(quarantined), "rule is", "rules are")
+        yield f"{name}: {kept_away} in quarantine for resetting this router. Withdraw, or write otherwise."
     if one.get("inbound_updates"):
         yield f"{name}: announces routes to us, which it should not. Filter what it exports to the speaker."
 
@@ -107,9 +108,11 @@ def of_rules(
     ]
     if nowhere:
         why = "`stopbank rules list --json` says why" if has_neighbours else "there is no [[neighbours]] section"
-        yield f"{len(nowhere)} wanted rules stand at no router (the first: {nowhere[0]}): {why}."
+        stand = counted(len(nowhere), "wanted rule stands", "wanted rules stand")
+        yield f"{stand} at no router (the first: {nowhere[0]}): {why}."
     for name, count in sorted(stuck.items()):
-        yield f"Neighbour {name}: ExaBGP does not answer for {count} rules. Look at its log; they are tried again."
+        unanswered = counted(count, "rule")
+        yield f"Neighbour {name}: ExaBGP does not answer for {unanswered}. Look at its log; it is tried again."
 
 
 def of_incidents(records: Iterable[IncidentRecord], now: datetime, alone: timedelta) -> Iterator[str]:
@@ -151,11 +154,12 @@ def _of_sensor(numbers: Mapping[str, int | float]) -> Iterator[str]:
     if numbers.get("link_spool_errors_total"):
         yield "could not write detections to its disk. Look at its disk and log."
     if lost := numbers.get("link_dropped_total"):
-        yield f"{lost:,.0f} detections were lost: its spool was full. Look at the link between it and the intake."
+        were = counted(lost, "detection was", "detections were")
+        yield f"{were} lost: its spool was full. Look at the link between it and the intake."
     if numbers.get("evidence_lost_total"):
         yield "could not write evidence to its disk. Look at its disk and log."
     if count := numbers.get("troubles"):
-        yield f"{count:.0f} troubles, which `stopbank sensor top` on its machine names."
+        yield f"{counted(count, 'trouble')}, which `stopbank sensor top` on its machine names."
 
 
 def of_rows(records: Iterable[UnreadableRecord]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rules.counted import counted
 from rules.errors import Problem, Refused
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
@@ -96,8 +97,8 @@ def verify(
 
 def _readable(verdict: "AuditVerdict", problems: list[str], place: list[dict[str, Any]], kept: int) -> str:
     if not problems:
-        proven = f"; agrees with {kept} checkpoints" if kept else ""
-        return f"{verdict.head.count} entries, unbroken; head {verdict.head.hash}{proven}"
+        proven = f"; agrees with {counted(kept, 'checkpoint')}" if kept else ""
+        return f"{counted(verdict.head.count, 'entry', 'entries')}, unbroken; head {verdict.head.hash}{proven}"
     rows = [f"  row {one['row']}  {one['at']}  {one['actor']}  {one['action']}  {one['subject']}" for one in place]
     return "\n".join([*problems, *(["around the first break:", *rows] if rows else [])])
 

@@ -3,13 +3,17 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rules.counted import counted
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, show
+
+if TYPE_CHECKING:
+    from store.backup import BackupVerdict
 
 
 def backup(
@@ -30,7 +34,12 @@ def backup(
     if not verdict.is_sound:
         fail(f"the copy is not sound: {'; '.join(verdict.problems)}", REFUSED)
     document = {"ok": True, "file": str(target), "rules": verdict.rules, "audit_entries": verdict.audit.count}
-    show(document, as_json, f"{target}: {verdict.rules} rules, {verdict.audit.count} audit entries")
+    show(document, as_json, f"{target}: {_held(verdict)}")
+
+
+def _held(verdict: "BackupVerdict") -> str:
+    rules, entries = counted(verdict.rules, "rule"), counted(verdict.audit.count, "audit entry", "audit entries")
+    return f"{rules} and {entries}"
 
 
 def restore(
@@ -61,7 +70,7 @@ def restore(
     except OSError as error:
         fail(f"{database}: {error.strerror}; nothing was changed")
     document = {"ok": True, "rules": verdict.rules, "audit_entries": verdict.audit.count}
-    show(document, as_json, f"restored {verdict.rules} rules and {verdict.audit.count} audit entries from {source}")
+    show(document, as_json, f"restored {_held(verdict)} from {source}")
 
 
 def _exchange(source: Path, database: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rules.counted import counted
 from rules.errors import Refused
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
@@ -107,7 +108,11 @@ def _withdraw_everything(found: configuration.Config) -> None:
     local.wake(found.paths.state)
     if not _until(lambda: _announced(found) == 0):
         left = _announced(found)
-        shown = "the speaker does not answer" if left is None else f"{left} announcements are still out"
+        shown = (
+            "the speaker does not answer"
+            if left is None
+            else f"{counted(left, 'announcement is', 'announcements are')} still out"
+        )
         fail(f"{shown}; not stopped. `stopbank kill withdraw-all` forces it", REFUSED)
 
 
@@ -149,7 +154,7 @@ def kill(
         fail(f"kill.json can't be written in {found.paths.state}: {error.strerror}")
     shown = mode.value
     if mode is KillName.withdraw_all:
-        shown += f": {report.clear} of {report.neighbours} neighbours hold nothing any more"
+        shown += f": {report.clear} of {counted(report.neighbours, 'neighbour')} hold nothing any more"
     shown += ", the speaker did not answer and was killed" if report.was_killed else ""
     shown += "".join(f"; {word}" for word in (report.problem, report.note) if word)
     document = {"ok": not report.problem, "mode": mode.value, "clear": report.clear, "neighbours": report.neighbours}

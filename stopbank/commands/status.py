@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from rules.counted import counted
 from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, show
@@ -51,15 +52,19 @@ def _lines(page: dict[str, Any]) -> list[str]:
     from webui.present import duration
 
     lines = [f"problem: {one}" for one in page["problems"]] or ["nothing is wrong"]
+    lines += [f"lately: {one}" for one in page["lately"]]
     lines += [
-        f"mode {page['mode']}, {page['rules_wanted']} rules wanted, {page['incidents_open']} incidents open",
+        f"mode {page['mode']}, {counted(page['rules_wanted'], 'rule')} wanted, "
+        f"{counted(page['incidents_open'], 'incident')} open",
     ]
-    lines += [f"neighbour {one['name']}: {one['state']}, {one['announced']} rules" for one in page["neighbours"]]
+    lines += [
+        f"neighbour {one['name']}: {one['state']}, {counted(one['announced'], 'rule')}" for one in page["neighbours"]
+    ]
     if page["speaker"]:
         lines.append(f"speaker: runs for {duration(timedelta(seconds=page['speaker'].get('seconds', 0)))}")
     for one in page["programs"]:
         told = f"runs for {one['since']}" if one["running"] else "does not run"
-        told += f", restarted {one['restarts']} times, {one['last']}" if one["restarts"] else ""
+        told += f", restarted {counted(one['restarts'], 'time')}, {one['last']}" if one["restarts"] else ""
         lines.append(f"program {one['name']}: {told}")
     for one in page["sensors"]:
         learned = f", {one['learned']} targets learned" if one["learned"] else ""

@@ -100,7 +100,7 @@ def test_the_status_shows_sessions_spool_and_evidence(run: Run, state: Path) -> 
     done = run("status")
     assert done.code == 1 and "problem: Enforcer: nft says no" in done.out
     assert "enforce: 0 rules in nftables, 0 of 0 sessions up" in done.out
-    assert "spool: 1 files, 1.5 MB" in done.out and "evidence: 1 files" in done.out
+    assert "spool: 1 file, 1.5 MB" in done.out and "evidence: 1 file," in done.out
 
 
 def test_nothing_of_the_database_changes_when_it_is_read(run: Run, state: Path) -> None:

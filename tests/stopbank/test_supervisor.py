@@ -1,6 +1,7 @@
 """The supervisor restarts what dies, slows down for what keeps dying, and leaves nothing behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,9 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from speaker import report
 from stopbank import runfile
-from stopbank.supervisor import TELL_SECONDS, Kept, Program, Supervisor, running_pid
+from stopbank.supervisor import STEADY_SECONDS, TELL_SECONDS, Kept, Program, Supervisor, running_pid
+from store.store import Store
 from webui import app, programs
+from webui.app import utc_now
+from webui.settings import Settings
 
 
 def until(claim: Callable[[], bool], seconds: float = 20) -> None:
@@ -75,6 +80,42 @@ def test_the_first_death_costs_no_time_and_each_further_one_in_a_row_doubles_the
             now += wait
     finally:
         supervisor.end()
+
+
+SLEEP = "import time; time.sleep(60)"
+
+
+def test_a_killed_program_is_well_again_as_soon_as_it_runs_and_one_that_keeps_dying_is_not(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'stopbank.db'}") as store:
+        client = app.create_app(Settings(f"sqlite:///{tmp_path / 'stopbank.db'}", tmp_path), store).test_client()
+        told: list[tuple[Kept, ...]] = []
+        supervisor = Supervisor([Program("worker", python(SLEEP))], tell=told.append)
+
+        def killed(deaths: int) -> None:
+            pid = told[-1][0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            drive(supervisor, lambda: told[-1][0].deaths == deaths and told[-1][0].pid is not None)
+
+        def health() -> tuple[int, dict[str, list[str]]]:
+            report.write(tmp_path, {"configured": True, "database": "up", "journal": "up", "synced": True}, utc_now())
+            runfile.write(tmp_path, told[-1], utc_now())
+            answer = client.get("/healthz")
+            return answer.status_code, answer.get_json()
+
+        try:
+            drive(supervisor, lambda: bool(told) and told[-1][0].pid is not None)
+            assert health() == (200, {"ok": True, "problems": [], "lately": []})
+            killed(1)
+            code, said = health()
+            assert (code, said["problems"]) == (200, []) and "ended by SIGKILL" in said["lately"][0]
+            killed(2)
+            code, said = health()
+            assert (code, said["lately"]) == (503, []) and "keeps ending" in said["problems"][0]
+            supervisor.step(time.monotonic() + STEADY_SECONDS)
+            assert health()[0] == 200, "it has lived for a minute"
+        finally:
+            supervisor.end()
 
 
 def test_a_program_that_cannot_be_started_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from store.records import AnnouncementRecord, IncidentRecord, RuleRecord, Sensor
 from store.store import Store
 from webui import app
 from webui.app import create_app
-from webui.present import duration
+from webui.present import _DECIDED, duration
 from webui.settings import Settings
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -108,6 +108,13 @@ def test_incidents_sessions_and_sensors_are_shown(client: FlaskClient, store: St
         assert text in page, text
 
 
+def test_the_page_says_who_decided_a_rule_and_whose_it_is(client: FlaskClient, store: Store) -> None:
+    admit(store)
+    page = client.get("/").get_data(as_text=True)
+    assert "<td>a person<small>owner: operator</small></td>" in page
+    assert set(_DECIDED) == set(Origin), "nobody decides without a word for it"
+
+
 def test_text_from_the_database_is_escaped(client: FlaskClient, store: Store) -> None:
     admit(store, reason="<script>alert(1)</script>")
     page = client.get("/").get_data(as_text=True)
@@ -164,7 +171,7 @@ def test_of_many_rules_the_newest_are_shown_and_the_page_says_how_many_are_not(
     document = client.get("/api/v1/status").get_json()
     assert [one["id"] for one in document["rules"]] == [newer.id] != [older.id]
     assert (document["rules_wanted"], document["rules_hidden"]) == (2, 1)
-    assert "1 older rules are not shown" in client.get("/").get_data(as_text=True)
+    assert "1 older rule is not shown" in client.get("/").get_data(as_text=True)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +197,7 @@ def test_a_silent_speakers_sessions_are_not_called_up(client: FlaskClient, tmp_p
     document = client.get("/api/v1/status").get_json()
     assert (document["is_silent"], document["neighbours"][0]["state"]) == (True, "unknown")
     page = client.get("/").get_data(as_text=True)
-    assert "<b>silent</b> speaker" in page and "<b>0/1</b> sessions up" in page
+    assert "<b>silent</b> speaker" in page and "<b>0/1</b> session up" in page
 
 
 def test_open_incidents_are_counted_and_shown_however_many_closed_after_them(
@@ -212,5 +219,5 @@ def test_open_incidents_are_counted_and_shown_however_many_closed_after_them(
     document = client.get("/api/v1/status").get_json()
     assert (document["incidents_open"], document["incidents_hidden"], len(document["incidents"])) == (4, 1, 3)
     assert all(one["open"] for one in document["incidents"])
-    assert "1 more open incidents are not shown" in client.get("/").get_data(as_text=True)
+    assert "1 more open incident is not shown" in client.get("/").get_data(as_text=True)
     assert any("203.0.113.0/32" in one for one in document["problems"]), "also of one that isn't shown"
