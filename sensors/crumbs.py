@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rules.match import TCP
 from sensors.gathered import Handed
-from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_IPV6, Kind
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_HTTP, IS_IPV6, Kind
 from sensors.origins import flows
 from sensors.settings import SlowSettings
 from sensors.tables import ANY
@@ -18,6 +18,15 @@ CRUMB = 68
 """Length up to which an IPv4 segment with data holds at most 28 bytes of it, 16 beside timestamps; IPv6: 20 more."""
 HANDSHAKE_NS = 3_000_000_000
 """Whose SYN nothing follows for so long has no connection."""
+PIECE = 140
+"""Length up to which an IPv4 segment with data may be a piece of a request that somebody draws out: a header line of at
+most 100 bytes, 88 beside timestamps. Some speak so all day; but then the server answers, and they acknowledge it."""
+_APART_NS = 200_000_000
+"""Such pieces are at least so far apart, on average."""
+_UNHEARD = 1
+"""Segments without data of a client whom the server has told nothing since their handshake: that of the handshake."""
+_TLS_PORTS = (443, 8443)
+"""Here a server speaks before the request, and short records are no pieces of one."""
 _WORK = 3
 """With more segments than this that are no crumbs, the first left out, a connection gets on with its work."""
 _ENDS = (Kind.FIN, Kind.RST)
@@ -25,13 +34,13 @@ _NEVER = (1 << 63) - 1
 OPEN = np.dtype(
     [
         ("flow", "<u8"), ("server_high", "<u8"), ("server_low", "<u8"), ("source_high", "<u8"), ("source_low", "<u8"),
-        ("port", "<u2"), ("data", "<i4"), ("crumbs", "<i4"), ("packets", "<i8"), ("bytes", "<i8"),
-        ("first", "<i8"), ("last", "<i8"), ("crumbled", "<i8"), ("lot", "<u4"), ("stands", "<i4"),
-        ("answered", "?"), ("older", "?"), ("heard", "?"), ("done", "?"),
+        ("port", "<u2"), ("data", "<i4"), ("crumbs", "<i4"), ("pieces", "<i4"), ("bare", "<i4"),
+        ("packets", "<i8"), ("bytes", "<i8"), ("first", "<i8"), ("last", "<i8"), ("crumbled", "<i8"),
+        ("lot", "<u4"), ("stands", "<i4"), ("answered", "?"), ("older", "?"), ("heard", "?"), ("done", "?"),
     ]
 )  # fmt: skip
-"""`crumbled`: the time of the first crumb; `answered`: by the client, to the handshake; `older`: than the capture;
-`heard`: the server sent something; `done`: it is known to be no slow one."""
+"""`bare`: segments without data; `crumbled`: the time of the first crumb or piece; `answered`: by the client, to the
+handshake; `older`: than the capture; `heard`: the server sent something; `done`: it is known to be no slow one."""
 
 
 class Connections:
@@ -47,13 +56,21 @@ class Connections:
 
     def slow(self) -> ANY:
         """Those whose data comes in crumbs, as `OPEN`."""
-        data = np.maximum(self._open["data"] - 1, 1)
+        data, pieces = np.maximum(self._open["data"] - 1, 1), self._pieces()
         # Of a connection that nobody saw begin, the first piece of a request isn't known, nor whether it had an answer
         # long ago: its server must be seen to listen and say nothing.
-        enough = self._open["crumbs"] >= self._settings.crumbs + self._open["older"]
+        enough = pieces >= self._settings.crumbs + self._open["older"]
         enough &= (~self._open["older"] | self._open["heard"]) & ~self._open["done"]
-        slow: ANY = self._open[enough & (self._open["crumbs"] >= self._settings.share * data)]
+        slow: ANY = self._open[enough & (pieces >= self._settings.share * data)]
         return slow
+
+    def _pieces(self) -> NDArray[np.int32]:
+        """How many segments of each connection get nowhere: crumbs, and longer ones where the server says nothing."""
+        lines = self._open
+        drawn_out = (lines["bare"] <= _UNHEARD) & ~np.isin(lines["port"], _TLS_PORTS)
+        drawn_out &= lines["last"] - lines["first"] >= _APART_NS * lines["pieces"].astype(np.int64)
+        out: NDArray[np.int32] = np.where(drawn_out, lines["pieces"], lines["crumbs"])
+        return out
 
     def follow(self, handed: Handed, now: int) -> None:
         """Takes what was gathered since the last time; `now`: analysis time in ns."""
@@ -66,7 +83,7 @@ class Connections:
         self._count(tcp[tcp["kind"] != Kind.SYN])
         ended = [_keys(tcp[np.isin(tcp["kind"], _ENDS)])]
         # What gets on with its work is no longer of interest.
-        done = self._open["data"] - 1 - self._open["crumbs"] > _WORK
+        done = self._open["data"] - 1 - self._pieces() > _WORK
         if self._answers:
             answers = _turned(self._part(handed, "source_port")[0])
             ended.append(_keys(answers[np.isin(answers["kind"], _ENDS)]))
@@ -134,12 +151,14 @@ class Connections:
         """Adds packets to the connections they belong to."""
         at, tcp = self._among(tcp)
         has_data = tcp["marks"] & HAS_PAYLOAD != 0
-        crumb = has_data & (tcp["length"] <= CRUMB + np.where(tcp["marks"] & IS_IPV6 != 0, 20, 0))
-        for name, amounts in (("packets", tcp["weight"]), ("data", has_data), ("crumbs", crumb),
+        length = tcp["length"] - np.where(tcp["marks"] & IS_IPV6 != 0, 20, 0)
+        crumb, piece = has_data & (length <= CRUMB), has_data & (length <= PIECE) & (tcp["marks"] & IS_HTTP == 0)
+        for name, amounts in (("packets", tcp["weight"]), ("data", has_data), ("crumbs", crumb), ("pieces", piece),
+                              ("bare", ~has_data),
                               ("bytes", tcp["weight"] * tcp["length"].astype(np.int64))):  # fmt: skip
             self._open[name] += np.bincount(at, amounts, minlength=len(self._open)).astype(self._open[name].dtype)
         np.maximum.at(self._open["last"], at, tcp["time"])
-        np.minimum.at(self._open["crumbled"], at[crumb], tcp["time"][crumb])
+        np.minimum.at(self._open["crumbled"], at[crumb | piece], tcp["time"][crumb | piece])
         self._open["answered"][at] = True
 
     def _served(self, answers: ANY) -> NDArray[np.bool_]:

@@ -72,6 +72,31 @@ def test_connections_that_work_rest_or_end_are_no_attack() -> None:
         assert run(SlowWatch(ZONES, "edge-1"), looks) == [[]] * len(looks)
 
 
+@pytest.mark.parametrize(
+    ("segment", "port", "apart", "replies", "slow"),
+    [
+        (90, 80, 1.0, False, True),  # header lines beside timestamps, as slowhttptest sends them
+        (140, 8080, 1.0, False, True),
+        (141, 80, 1.0, False, False),
+        (90, 80, 1.0, True, False),  # the server speaks: the client acknowledges
+        (90, 443, 1.0, False, False),  # records
+        (90, 80, 0.1, False, False),  # requests one after the other
+    ],
+)
+def test_lines_drawn_out_are_slow_where_the_server_says_nothing(
+    segment: int, port: int, apart: float, replies: bool, slow: bool
+) -> None:
+    ids = np.arange(800)
+    looks = [opened(ids, 0)]
+    for number in range(1, 6):
+        pieces = segments(ids, Kind.ACK, number * apart, segment, True)
+        bare = segments(ids, Kind.ACK, number * apart + 0.05)
+        looks.append(np.concatenate([pieces, bare]) if replies else pieces)
+    for look in looks:
+        look["destination_port"] = port
+    assert any(run(SlowWatch(ZONES, "edge-1"), looks)) == slow
+
+
 def test_other_peoples_servers_and_other_ports_are_none_of_ours() -> None:
     ids = np.arange(800)
     for field, value in (("destination_low", MAPPED | 0x01010101), ("destination_port", 22)):
