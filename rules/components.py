@@ -129,7 +129,12 @@ def _of_spans(spans: Spans, maximum: int) -> Numeric:
 
 
 def _conjunction(group: tuple[Comparison, ...], maximum: int) -> Spans:
-    return reduce(intersection, (comparison.spans(maximum) for comparison in group))
+    """In rounds of pairs: one after the other, two thousand `!=` would take seconds."""
+    parts = [comparison.spans(maximum) for comparison in group]
+    while len(parts) > 1:
+        odd = parts[len(parts) & ~1 :]
+        parts = [intersection(left, right) for left, right in zip(parts[::2], parts[1::2], strict=False)] + odd
+    return parts[0]
 
 
 def _span_group(low: int, high: int, maximum: int) -> tuple[Comparison, ...]:
@@ -242,7 +247,7 @@ class Bitmask:
     def meaning(self) -> FlagMeaning:
         """What is accepted, reduced to the bits that matter: equal for all spellings of one meaning."""
         support = self.mask()
-        accepted = frozenset(value for value in _subsets(support) if self.holds(value))
+        accepted = _accepted(self.groups, tuple(_bits(support)))
         for bit in _bits(support):
             if {value ^ bit for value in accepted} == accepted:
                 support &= ~bit
@@ -263,6 +268,32 @@ class Bitmask:
     def mask(self) -> int:
         """Every bit that any test mentions."""
         return reduce(int.__or__, (test.mask for test in self.tests()))
+
+
+def _accepted(groups: tuple[tuple[FlagTest, ...], ...], bits: tuple[int, ...]) -> frozenset[int]:
+    """The values of these bits that match: a truth table in one number, as thousands of tests may name twelve bits."""
+    values, rows = [0], 1 << len(bits)
+    for bit in bits:
+        values += [value | bit for value in values]
+    every = (1 << rows) - 1
+    columns = {bit: _column(position, rows) for position, bit in enumerate(bits)}
+    table = 0
+    for group in groups:
+        table |= reduce(int.__and__, (_truth(test, columns, every) for test in group))
+    return frozenset(value for value, row in zip(values, reversed(f"{table:0{rows}b}"), strict=True) if row == "1")
+
+
+def _column(position: int, rows: int) -> int:
+    """The rows in which this bit is set: runs of 2^position zeros and as many ones, by turns."""
+    run = 1 << position
+    return ((1 << rows) - 1) // ((1 << 2 * run) - 1) * (((1 << run) - 1) << run)
+
+
+def _truth(test: FlagTest, columns: dict[int, int], every: int) -> int:
+    """The rows in which a test holds."""
+    own = [columns[bit] for bit in _bits(test.mask)]
+    held = reduce(int.__and__, own, every) if test.exact else reduce(int.__or__, own, 0)
+    return held ^ every if test.negated else held
 
 
 def _bits(mask: int) -> Iterator[int]:

@@ -46,9 +46,8 @@ class OffsetPrefix:
 
     def __post_init__(self) -> None:
         if not 0 < self.offset < self.length <= 128:
-            raise Refused(
-                "offset", self.offset, f"must lie between 1 and the prefix length {self.length} (at most 128)"
-            )
+            reason = f"must be at least 1 and below the prefix length {self.length}, which is at most 128"
+            raise Refused("offset", self.offset, reason)
         mask = ((1 << (self.length - self.offset)) - 1) << (128 - self.length)
         object.__setattr__(self, "pattern", IPv6Address(int(self.pattern) & mask))
 

@@ -71,7 +71,7 @@ PROFILES = {
             polices_rate=False,
             allows_two_ports=False,
         ),
-        # Measured: 2.0 resets the session on offsets as ExaBGP packs them (and on IPv6 dont-fragment, which no `Match` has).
+        # Measured: 2.0 resets the session on offsets as ExaBGP packs them (and on IPv6 dont-fragment, see `Match`).
         Profile("bird", allows_offset=False),
         # Measured: 3.10 drops an NLRI of 240 bytes or more, or with an offset, silently; it loses the NS flag.
         Profile("gobgp", allows_offset=False, max_nlri_bytes=239, tcp_flag_bits=_ONE_BYTE_FLAGS),

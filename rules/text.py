@@ -7,7 +7,7 @@ typed values.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
@@ -34,7 +34,14 @@ PROTOCOL_NAMES = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp
 """Names that ExaBGP 5 knows too; everything else is written as a number."""
 
 _PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()} | {"icmpv6": 58, "ipv6-icmp": 58}
-_ICMP_TYPES = {"echo-reply": 0, "unreachable": 3, "redirect": 5, "echo-request": 8, "time-exceeded": 11}
+_ICMP_TYPES = {
+    Family.IPV4: {"echo-reply": 0, "unreachable": 3, "redirect": 5, "echo-request": 8, "time-exceeded": 11},
+    Family.IPV6: {
+        "unreachable": 1, "packet-too-big": 2, "time-exceeded": 3,
+        "echo-request": 128, "echo-reply": 129, "redirect": 137,
+    },
+}  # fmt: skip
+"""Read only: the same name is another number in the other family (RFC 792, RFC 4443)."""
 _KEYWORDS = {component.keyword: component for component in Component} | {
     "next-header": Component.PROTOCOL,
     "traffic-class": Component.DSCP,
@@ -42,9 +49,12 @@ _KEYWORDS = {component.keyword: component for component in Component} | {
 _FLAG_ALIASES = {"urgent": "urg", "psh": "push"}
 _SYMBOL_OPERATORS = {symbol: operator for operator, symbol in SYMBOLS.items()}
 _COMPARISON = re.compile(r"(>=|<=|!=|=|>|<)?([^<>=!&]+)")
+_SIGNS = "<>=!&"
 _TOKEN = re.compile(r"[{};\[\]]|[^\s{};\[\]]+")
 _SPACES = str.maketrans("\t\r\n", "   ")
 _LENGTH_LIMIT = 65536
+_VALUES_LIMIT = 2047
+"""In a component: at two bytes each, an NLRI has no room for more (RFC 8955 §4.1)."""
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -218,13 +228,13 @@ def _collect(problems: list[Problem], function: Callable[..., Any], *arguments: 
 
 def _match(block: _Block, family: Family | None, problems: list[Problem]) -> Match | None:
     fields: dict[str, Any] = {}
-    before = len(problems)
+    before, spoken = len(problems), family or _spoken(block.statements)
     for keyword, *values in _once(block.statements, tuple(_KEYWORDS), problems):
         component = _KEYWORDS[keyword]
         if component.attribute in fields:
             problems.append(Problem(keyword, " ".join(values), f"says the same as {component.keyword}, given before"))
             continue
-        fields[component.attribute] = _collect(problems, _parse_component, component, keyword, tuple(values))
+        fields[component.attribute] = _collect(problems, _parse_component, component, keyword, tuple(values), spoken)
         if keyword == "next-header" and family is None:
             family = _family_hint(fields)
     if len(problems) > before:
@@ -233,21 +243,32 @@ def _match(block: _Block, family: Family | None, problems: list[Problem]) -> Mat
     return match
 
 
+def _spoken(statements: list[list[str]]) -> Family:
+    """The family a match speaks of, before its parts are understood: by its prefixes, else by words only IPv6 has."""
+    prefixes = [values[0] for keyword, *values in statements if keyword in ("destination", "source") and values]
+    is_ipv6 = ":" in prefixes[0] if prefixes else any(words[0] in ("next-header", "flow-label") for words in statements)
+    return Family.IPV6 if is_ipv6 else Family.IPV4
+
+
 def _family_hint(fields: dict[str, Any]) -> Family | None:
     """`next-header` means IPv6 unless a prefix says otherwise (which `Match` then reports)."""
     return None if any(fields.get(component.attribute) for component in PREFIXES) else Family.IPV6
 
 
 @lru_cache(maxsize=1024)
-def _parse_component(component: Component, keyword: str, values: tuple[str, ...]) -> Prefix | Numeric | Bitmask:
+def _parse_component(
+    component: Component, keyword: str, values: tuple[str, ...], family: Family
+) -> Prefix | Numeric | Bitmask:
     """Kept: thousands of rules name the same few protocols and ports."""
     items = _items(keyword, values)
     if component in PREFIXES:
         if len(items) != 1:
             raise Refused(keyword, " ".join(items), "takes exactly one prefix")
         return _parse_component_prefix(keyword, items[0])
+    if (count := sum(item.count("&") + 1 for item in items)) > _VALUES_LIMIT:
+        raise Refused(keyword, " ".join(items), f"has {count} values; a rule has room for {_VALUES_LIMIT} at most")
     problems: list[Problem] = []
-    parse = _parse_flag_test if component in BITMASKS else _parse_comparison
+    parse: Callable[..., Any] = _parse_flag_test if component in BITMASKS else partial(_parse_comparison, family)
     groups = [
         tuple(test for part in item.split("&") for test in _collect(problems, parse, component, keyword, part) or ())
         for item in items
@@ -260,23 +281,29 @@ def _parse_component(component: Component, keyword: str, values: tuple[str, ...]
 def _items(keyword: str, values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         raise Refused(keyword, "", "needs a value")
-    if values[0] == "[" and values[-1] == "]":
-        inner = values[1:-1]
-        if not inner:
-            raise Refused(keyword, "[ ]", "an empty list matches nothing; give at least one value")
-        if "[" in inner or "]" in inner:
-            raise Refused(keyword, " ".join(values), "lists don't nest")
-        return inner
-    if len(values) > 1 or values[0] in ("[", "]"):
-        raise Refused(keyword, " ".join(values), "write several values in brackets: [ =53 =123 ]")
-    return values
+    is_list = values[0] == "[" and values[-1] == "]"
+    items, given = values[1:-1] if is_list else values, " ".join(values)
+    if not items:
+        raise Refused(keyword, given, "an empty list matches nothing; give at least one value")
+    if is_list and ("[" in items or "]" in items):
+        raise Refused(keyword, given, "lists don't nest")
+    if any("," in item for item in items):
+        raise Refused(keyword, given, "write several values in brackets, without commas: [ =53 =123 ]")
+    if any(item[-1] in _SIGNS or item[0] == "&" for item in items):
+        raise Refused(keyword, given, "write operators close to their values: =53, >=1000&<=2000")
+    if not is_list and (len(items) > 1 or items[0] in ("[", "]")):
+        raise Refused(keyword, given, "write several values in brackets: [ =53 =123 ]")
+    return items
 
 
 def _parse_component_prefix(keyword: str, given: str) -> Prefix:
+    if written := re.fullmatch(r"([^/]+)/(\d{1,3})-(\d{1,3})", given):
+        # As the RFC writes it (RFC 8956 §3.1); ExaBGP has the length first.
+        given = "{0}/{2}/{1}".format(*written.groups())
     if given.count("/") != 2:
         return parse_prefix(keyword, given)
     address, length, offset = given.split("/")
-    if not (length.isdecimal() and offset.isdecimal()):
+    if not (length.isdecimal() and offset.isdecimal() and len(length + offset) <= 6):
         raise Refused(keyword, given, "is not of the form address/length/offset, such as ::1/128/64")
     if int(offset) == 0:
         return parse_prefix(keyword, f"{address}/{length}")
@@ -290,12 +317,12 @@ def _parse_component_prefix(keyword: str, given: str) -> Prefix:
     return prefix
 
 
-def _parse_comparison(component: Component, keyword: str, given: str) -> tuple[Comparison, ...]:
+def _parse_comparison(family: Family, component: Component, keyword: str, given: str) -> tuple[Comparison, ...]:
     if given in ("true", "false"):
         return (Comparison(Operator[given.upper()], 0),)
     low, dash, high = given.partition("-")
     if dash and low.isdecimal() and high.isdecimal():
-        numbers = _number(component, keyword, low), _number(component, keyword, high)
+        numbers = tuple(_number(component, keyword, one, {}) for one in (low, high))
         if numbers[0] > numbers[1]:
             raise Refused(keyword, given, "the range runs backwards")
         return (Comparison(Operator.AT_LEAST, numbers[0]), Comparison(Operator.AT_MOST, numbers[1]))
@@ -303,11 +330,11 @@ def _parse_comparison(component: Component, keyword: str, given: str) -> tuple[C
     if not parsed:
         raise Refused(keyword, given, "is no comparison, such as =53, >=1024, 1000-2000 or >=1000&<=2000")
     operator = _SYMBOL_OPERATORS[parsed.group(1) or "="]
-    return (Comparison(operator, _number(component, keyword, parsed.group(2))),)
+    names = {Component.PROTOCOL: _PROTOCOL_NUMBERS, Component.ICMP_TYPE: _ICMP_TYPES[family]}.get(component, {})
+    return (Comparison(operator, _number(component, keyword, parsed.group(2), names)),)
 
 
-def _number(component: Component, keyword: str, given: str) -> int:
-    names = {Component.PROTOCOL: _PROTOCOL_NUMBERS, Component.ICMP_TYPE: _ICMP_TYPES}.get(component, {})
+def _number(component: Component, keyword: str, given: str, names: dict[str, int]) -> int:
     if given in names:
         return names[given]
     limit = MAXIMUM[component]

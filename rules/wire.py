@@ -83,7 +83,8 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if len(self.rest) < count:
-            raise Refused("nlri", self.whole.hex(), f"ends {count - len(self.rest)} bytes too early")
+            missing = count - len(self.rest)
+            raise Refused("nlri", self.whole.hex(), f"ends {missing} byte{'s' * (missing > 1)} too early")
         taken, self.rest = self.rest[:count], self.rest[count:]
         return taken
 

@@ -72,6 +72,16 @@ def test_the_meaning_of_flags_is_what_they_accept(bitmask: Bitmask, flags: int) 
     assert bitmask.normal().meaning() == meaning
 
 
+def test_two_thousand_values_are_worked_out_as_fast_as_one() -> None:
+    """As many as an NLRI has room for; a naive way takes seconds."""
+    gaps = Numeric((tuple(Comparison(Operator.NOT_EQUAL, value) for value in range(2, 4096, 2)),))
+    assert gaps.spans(65535) == ((0, 1), *((value, value) for value in range(3, 4094, 2)), (4095, 65535))
+    tests = [FlagTest(value, exact=True) for value in range(1, 2048)]
+    meaning = Bitmask.any_of(*tests).meaning()
+    assert meaning.support == 0x7FF and meaning.accepted == frozenset(range(1, 2048))
+    assert Bitmask.of(*tests).meaning().accepted == {0x7FF}
+
+
 @pytest.mark.parametrize(
     ("test", "accepted", "refused"),
     [

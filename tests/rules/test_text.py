@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from strategies import matches, rules
 
 from rules.action import Discard, RateLimit
+from rules.components import Numeric
 from rules.errors import Refused
 from rules.match import Family, Match
 from rules.rule import Blackhole, FlowSpec, Rule, Scope, parse
@@ -84,6 +85,14 @@ def test_arbitrary_text_gives_a_match_or_a_refusal(text: str, family: Family | N
          "match { destination 2001:db8::/48; next-header =58; icmp-type [ <=1 >=3 ]; } then { rate-limit 9600; }"),
         ("match { destination 203.0.113.7/32; tcp-flags [ rst !ack&=syn ]; fragment !is-fragment; } then { discard; }",
          "match { destination 203.0.113.7/32; tcp-flags [ =syn&!ack rst ]; fragment !is-fragment; } then { discard; }"),
+        ("match { destination 203.0.113.7/32; protocol icmp; icmp-type [ echo-request redirect ]; } then { discard; }",
+         "match { destination 203.0.113.7/32; protocol =icmp; icmp-type [ =5 =8 ]; } then { discard; }"),
+        ("match { icmp-type [ echo-request !=redirect ]; next-header icmpv6; source 2001:db8::/48; } then { discard; }",
+         "match { source 2001:db8::/48; next-header =58; icmp-type [ <=136 >=138 ]; } then { discard; }"),
+        ("match { icmp-type [ echo-reply packet-too-big ]; next-header icmpv6; } then { discard; }",
+         "match { next-header =58; icmp-type [ =2 =129 ]; } then { discard; }"),
+        ("match { source ::1234:5678:9a00:0/65-104; } then { discard; }",
+         "match { source ::1234:5678:9a00:0/104/65; } then { discard; }"),
         ("blackhole { prefix 203.0.113.7/32; }", "blackhole { prefix 203.0.113.7/32; scope local; }"),
     ],
 )  # fmt: skip
@@ -127,6 +136,40 @@ def test_these_texts_are_refused_and_the_field_is_named(text: str, field: str) -
     with pytest.raises(Refused) as caught:
         parse(text)
     assert field in {problem.field for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ("= 53", "close to their values"),
+        (">=1000 & <=2000", "close to their values"),
+        ("[ >= 1000 ]", "close to their values"),
+        ("=53&", "close to their values"),
+        ("53,123", "without commas"),
+        ("[ 53, 123 ]", "without commas"),
+        ("53 123", "in brackets"),
+        ("0x35", "a number from 0 to 65535"),
+        ("+53", "a number from 0 to 65535"),
+        ("-53", "a number from 0 to 65535"),
+        ("domain", "a number from 0 to 65535"),
+        ("==53", "is no comparison"),
+        ("2000-1000", "runs backwards"),
+        ("[ " + "1 " * 2048 + "]", "has 2048 values"),
+        ("&".join("1" * 2048), "has 2048 values"),
+    ],
+)
+def test_values_written_in_other_ways_are_refused_and_told_how(values: str, says: str) -> None:
+    with pytest.raises(Refused, match=says) as caught:
+        parse(f"match {{ destination 192.0.2.7/32; source-port {values}; protocol udp; }} then {{ discard; }}")
+    [problem] = caught.value.problems
+    assert problem.field == "source-port" and problem.value in values
+
+
+def test_the_same_name_of_an_icmp_type_is_another_number_in_ipv6() -> None:
+    """RFC 792, RFC 4443."""
+    for destination, number in (("192.0.2.7/32", 8), ("2001:db8::7/128", 128)):
+        match = Match.parse(f"match {{ icmp-type echo-request; destination {destination}; }}")
+        assert match.icmp_type == Numeric.only(number)
 
 
 def test_all_problems_of_a_text_are_reported_at_once() -> None:
