@@ -4,6 +4,7 @@ Lines are appended and fsynced by a thread of its own, many at a time, so a slow
 for their line) and never a withdrawal. A torn last line is what a crash leaves, and is passed over.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -219,16 +220,22 @@ class Journal:
         self._ticket = 0
         self._lines = 0
         self._lines_kept = 0
+        self._is_torn = False
+        """What is written next must end a line that has no end."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._closing = threading.Event()
         self.fsyncs = 0
 
     def open(self) -> Contents:
-        """Read what is there, rewrite it where much of it no longer counts, and start the thread. Raises `OSError`."""
+        """Read what is there, rewrite it where much of it no longer counts, and start the thread.
+
+        Raises `OSError` where it can't be read. One that can't be written, on a full disk, still says what ends when.
+        """
         contents = read(self._path)
         self._lines, self._lines_kept = contents.lines, len(contents.wishes) + len(contents.notes)
         is_whole = contents.lines and not (contents.unreadable or contents.is_torn)
         if not is_whole or contents.lines > COMPACT_FACTOR * self._lines_kept + COMPACT_SLACK:
+            self._is_torn = contents.is_torn
             self._rewrite(contents)
         self._thread.start()
         return contents
@@ -246,16 +253,26 @@ class Journal:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
-    def _rewrite(self, contents: Contents) -> None:
-        lines = [_bytes(entry) for entry in fresh(contents)]
+    def _rewrite(self, contents: Contents | None = None) -> None:
+        """With only what still counts; a disk without room for that keeps the longer one."""
         draft = self._path.with_name(f".{self._path.name}.draft")
-        with draft.open("wb") as file:
-            file.write(b"".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
-        _sync_directory(self._path.parent)
-        self._lines = self._lines_kept = len(lines)
+        try:
+            lines = [_bytes(entry) for entry in fresh(contents or read(self._path))]
+            with draft.open("wb") as file:
+                file.write(b"".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            self._failed(error)
+            with contextlib.suppress(OSError):
+                # It would hold the room that the next line needs.
+                draft.unlink()
+            self._lines_kept = self._lines
+        else:
+            self._lines = self._lines_kept = len(lines)
+            self._is_torn = False
 
     def _run(self) -> None:
         while True:
@@ -271,25 +288,25 @@ class Journal:
 
     def _persist(self, data: bytes) -> None:
         """Until it is on disk, or the speaker ends: nothing may overtake it."""
-        is_torn = False
         while True:
             try:
                 with self._path.open("ab") as file:
                     # An attempt that failed half-way must not swallow the next line.
-                    file.write(b"\n" + data if is_torn else data)
+                    file.write(b"\n" + data if self._is_torn else data)
                     file.flush()
                     os.fsync(file.fileno())
+                self._is_torn = False
                 self.fsyncs += 1
-                self._lines += data.count(b"\n")
-                if self._lines > self._lines_kept + COMPACT_AFTER:
-                    self._rewrite(read(self._path))
             except OSError as error:
-                is_torn = True
+                self._is_torn = True
                 self._failed(error)
                 if self._closing.wait(1.0):
                     return
             else:
-                return
+                break
+        self._lines += data.count(b"\n")
+        if self._lines > self._lines_kept + COMPACT_AFTER:
+            self._rewrite()
 
 
 def _bytes(entry: Entry) -> bytes:

@@ -7,7 +7,6 @@ while stdin is drained, deadlines are kept and the kill switch works.
 import contextlib
 import gc
 import logging
-import os
 import queue
 import signal
 import sys
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from speaker import killswitch, log, pipe
+from speaker import killswitch, log, pipe, sole
 from speaker.clock import Clock
 from speaker.events import Configured, Inbox, Said
 from speaker.loop import Loop
@@ -24,6 +23,8 @@ from speaker.settings import Settings
 from speaker.socket import Server
 
 RETRY_SECONDS = 5.0
+ENDING_SECONDS, LOOK_SECONDS = 2.0, 0.05
+"""What a predecessor may take to end before it is told of, and how often to look whether it has: routers wait."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes keeps others waiting: at Python's 5 ms the database thread would hold up each command
 that goes out, and each answer."""
@@ -61,14 +62,26 @@ def run(load: Loader, state: Path) -> None:
 
 
 def _prepare(state: Path, inbox: Inbox) -> None:
-    """The state directory and the process id, tried until it works."""
+    """The state directory for this speaker alone, tried until it works; and its process id there."""
+    told_at = time.monotonic() + ENDING_SECONDS
     while True:
         try:
             state.mkdir(mode=0o2770, parents=True, exist_ok=True)
-            killswitch.write_pid(state)
-            return
+            is_ours = sole.claim(state) is not None
         except OSError as error:
             _wait(inbox, f"the state directory {state} cannot be used: {error}")
+            continue
+        if is_ours:
+            break
+        if is_time := time.monotonic() >= told_at:
+            told_at = time.monotonic() + 60
+        problem = f"another speaker works with {state}: this one says nothing to routers until that one has ended"
+        _wait(inbox, problem if is_time else "", LOOK_SECONDS)
+    try:
+        killswitch.write_pid(state)
+    except OSError as error:
+        # Deadlines are worth more than a kill switch that could kill.
+        log.warning("the process id cannot be written", why=str(error))
 
 
 def _started(state: Path, inbox: Inbox, writer: pipe.Writer, clock: Clock, reload: Callable[[], None]) -> Loop:
@@ -82,10 +95,11 @@ def _started(state: Path, inbox: Inbox, writer: pipe.Writer, clock: Clock, reloa
             return loop
 
 
-def _wait(inbox: Inbox, problem: str) -> None:
+def _wait(inbox: Inbox, problem: str, seconds: float = RETRY_SECONDS) -> None:
     """Report, wait, and notice when ExaBGP ends meanwhile."""
-    log.error(problem)
-    deadline = time.monotonic() + RETRY_SECONDS
+    if problem:
+        log.error(problem)
+    deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         with contextlib.suppress(queue.Empty):
             if inbox.get(timeout=left) == Said(None):
@@ -126,8 +140,3 @@ class _Configuration:
             return False
         self._tell(Configured(settings))
         return True
-
-
-def is_child_of_exabgp() -> bool:
-    """Whether stdin and stdout are pipes, as ExaBGP makes them; a person at a terminal wants something else."""
-    return not (os.isatty(0) or os.isatty(1))

@@ -155,6 +155,38 @@ def test_a_disk_that_fails_is_reported_and_nothing_is_claimed_until_it_works_aga
     assert set(journal.read(folder / "journal").wishes) == {flow(1).id}
 
 
+def without_room_for_a_draft(folder: Path) -> None:
+    (folder / ".journal.draft").mkdir()
+
+
+def test_a_journal_that_cannot_be_rewritten_still_says_what_ends_and_takes_lines(tmp_path: Path) -> None:
+    path, disk = tmp_path / "journal", Disk()
+    path.write_bytes(json.dumps(journal.wanted(wish(flow(1)))).encode() + b'\n{"is": "wan')
+    without_room_for_a_draft(tmp_path)
+    diary = Journal(path, disk.synced, disk.failed)
+    assert set(diary.open().wishes) == {flow(1).id}
+    disk.wait_for_error()
+    disk.wait(diary.append([journal.ended(flow(1).id), journal.wanted(wish(flow(2)))]))
+    diary.close()
+    assert set(journal.read(path).wishes) == {flow(2).id}
+
+
+def test_a_journal_that_grows_too_long_for_its_disk_goes_on_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "COMPACT_AFTER", 1)
+    path, disk = tmp_path / "journal", Disk()
+    path.write_bytes(json.dumps(journal.wanted(wish(flow(0)))).encode() + b"\n")
+    without_room_for_a_draft(tmp_path)
+    diary = Journal(path, disk.synced, disk.failed)
+    diary.open()
+    for number in range(1, 6):
+        disk.wait(diary.append([journal.wanted(wish(flow(number)))]))
+    diary.close()
+    disk.wait_for_error()
+    assert len(journal.read(path).wishes) == journal.read(path).lines == 6
+
+
 def test_a_missing_file_is_an_empty_journal(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "journal") == Contents()
 
