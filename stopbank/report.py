@@ -122,6 +122,8 @@ def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, name in _OBSERVED.items():
         if details.get(key):
             yield name, ", ".join(f"{value} ({count:,})" for value, count in list(details[key].items())[:_TOP])
+    if not incident["rules"]:
+        yield "rules", "none: nothing that FlowSpec matches tells the attack from visitors"
 
 
 _SPOOFED = {True: ", forged by all signs", False: ", real", None: ""}

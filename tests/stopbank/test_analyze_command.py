@@ -12,6 +12,9 @@ from blocks import Blocks
 from kernel_rig import A, B
 from rawframes import SYN, ethernet, icmp, ip, pcap, tcp
 
+from lab.packets import capture
+from lab.scenarios import scenario
+
 _DRAW = random.Random(6)
 FLOOD = [
     (100 + number / 10_000, ethernet(ip(f"9.{_DRAW.randrange(256)}.{_DRAW.randrange(256)}.1", B, tcp(9, 80, SYN))))
@@ -69,6 +72,16 @@ def test_what_cannot_be_read_is_one_line_and_exit_2(tmp_path: Path) -> None:
         assert (code, out, error.count("\n")) == (2, "", 1), path
         assert error.startswith("error: capture: ")
         assert why in error
+
+
+def test_an_attack_without_a_rule_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "slow.pcap"
+    capture(path, scenario("http_slow", 3).packets)
+    code, out, _ = stopbank(str(path))
+    assert code == 0
+    assert "http_slow" in out
+    assert "none: nothing that FlowSpec matches tells the attack from visitors" in out
+    assert "match {" not in out
 
 
 LOG = b"".join(
