@@ -11,7 +11,8 @@ import pcapy
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.evidence_ring import RecentBytes, keep_batch
+from sensors.evidence_kernel import keep_batch
+from sensors.evidence_ring import RecentBytes
 from sensors.framing import LINK_TYPES
 from sensors.headers import Total
 from sensors.settings import Capturing

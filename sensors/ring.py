@@ -17,7 +17,8 @@ import structlog
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.evidence_ring import RecentBytes, keep_block
+from sensors.evidence_kernel import keep_block
+from sensors.evidence_ring import RecentBytes
 from sensors.framing import ETHERNET, IEEE802_11, IEEE802_11_RADIO, RAW
 from sensors.headers import Total
 from sensors.ring_group import CLOSED, Steps, attach

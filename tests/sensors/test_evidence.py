@@ -22,10 +22,11 @@ from rawframes import SYN, ethernet, ip, tcp, udp
 
 from rules.match import Network
 from rules.traffic import Detection, State
-from sensors import evidence_ring, walk
+from sensors import walk
 from sensors.evidence import EvidenceRecorder
 from sensors.evidence_file import EvidenceFile, remove_old
-from sensors.evidence_ring import SEGMENT_WORDS, RecentBytes, keep_batch
+from sensors.evidence_kernel import SEGMENT_WORDS, keep_batch, keep_block
+from sensors.evidence_ring import RecentBytes
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import RecentShards
 from sensors.framing import ETHERNET
@@ -334,5 +335,5 @@ def test_a_tag_that_the_kernel_took_out_is_put_back() -> None:
     struct.pack_into("=IIIIIIHHIIH", block, 48, 0, 7, 9, len(frame), len(frame), 0x51, 82, 96, 0, 77, 0x88A8)
     block[48 + 82 : 48 + 82 + len(frame)] = frame
     ring = RecentBytes(1, 10.0)
-    evidence_ring.keep_block(*ring.arrays, EVERYTHING, np.frombuffer(block, np.uint8), 0, 4_096, ETHERNET, False)
+    keep_block(*ring.arrays, EVERYTHING, np.frombuffer(block, np.uint8), 0, 4_096, ETHERNET, False)
     assert read(ring, ip_network(B)) == [ethernet(ip(A, B, udp(53, 9, bytes(50))), (0x88A8, 77))]

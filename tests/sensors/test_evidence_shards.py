@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rawframes import ethernet, ip, udp
 
 from sensors import walk
-from sensors.evidence_ring import RecentBytes, keep_batch
+from sensors.evidence_kernel import keep_batch
+from sensors.evidence_ring import RecentBytes
 from sensors.evidence_shards import RecentShards
 from sensors.framing import ETHERNET
 from sensors.tables import prefix_table
