@@ -11,15 +11,16 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8
 """As in malloc.h, for mallopt(3)."""
 _DONTNEED = 4  # madvise(2)
 _COMPILER = "libllvmlite"
-_LARGE = 256 << 10
-"""Blocks from here on go back to the system when they are freed."""
+_LARGE, _AT_THE_END = 1 << 20, 8 << 20
+"""Blocks from here on go back to the system when they are freed, and as much at the end of the heap. Smaller ones are
+made anew in every tick: to get their pages one by one would cost more than what is done with them."""
 
 
 def keep_small() -> None:
     """From now on, in this process; elsewhere than on glibc, nothing."""
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        for option, value in ((_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE), (_ARENAS, 2)):
+        for option, value in ((_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _AT_THE_END), (_ARENAS, 2)):
             library.mallopt(option, value)
 
 

@@ -22,6 +22,7 @@ from sensors.tables import (
     KEY_LOW,
     LENGTHS,
     LINE,
+    LINES,
     MOST_ZONES,
     PARENT,
     PINNED,
@@ -108,10 +109,11 @@ class Covering:
 
     def divide(self, readings: Readings, lines: FLOATS, sums: FLOATS, now: int) -> None:
         """Divides the busy prefixes among those read, and undivides those that are no more."""
+        there = np.bincount(readings.lines, minlength=LINES)
         for line in (WHOLE_24, *range(_FINEST_48 + 1, WHOLE_48 + 1)):
-            at = np.flatnonzero(readings.lines == line)
-            if not len(at):
+            if not there[line]:
                 continue
+            at = np.flatnonzero(readings.lines == line)
             finest = lines[readings.zones[at], _FINEST_24 if line == WHOLE_24 else _FINEST_48]
             busy = (readings.rates[SHORT][at] @ sums >= DIVIDED_AT * finest).any(axis=1)
             for row in readings.rows[at[busy]].tolist():

@@ -24,10 +24,9 @@ from sensors.settings import Detecting
 from sensors.signature import searched, settled
 from sensors.tables import ANY, Tables
 
-DESCRIBED_PACKETS, LIVE_PACKETS = 32_768, 16_384
-"""Packets of an attack that its vectors and rules are drawn from, live the newest: enough for shares to a percent."""
-OPENING_PACKETS, FIRST_PACKETS = 8_192, 4_096
-"""The same when an attack begins, since routers wait, and at a glance, when many begin at once."""
+DESCRIBED_PACKETS, LIVE_PACKETS, FIRST_PACKETS = 32_768, 8_192, 4_096
+"""Packets of an attack that its vectors and rules are drawn from; live the newest, enough for shares to a percent,
+since the capture waits meanwhile; at a glance, when many begin at once."""
 LOOKED_AT = 2_048
 """And at a look whether there is news."""
 MOSTLY_USUAL = 0.5
@@ -89,7 +88,7 @@ class Describer:
             recent = max(attack.first_ns, recent, min(since_ns, attack.last_ns - LEAST_NS))
             anyway = self._anyway(tables, attack, usual)
             wanted = sum(1 << kind for kind in kinds if anyway[kind] < MOSTLY_USUAL)
-            most = FIRST_PACKETS if glance else LIVE_PACKETS if attack.picture.vectors else OPENING_PACKETS
+            most = FIRST_PACKETS if glance else LIVE_PACKETS
             sample, incoming = _newest(tables, attack, recent, wanted, [*reported], most)
         if not len(sample):
             return

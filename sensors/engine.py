@@ -32,6 +32,7 @@ from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
 from sensors.telling import Emit, Telling
 from sensors.usual import BATCH_NS, Usual
 from sensors.window import LONG, MIDDLE, SHORT, Measures, Readings, Windows
+from sensors.window_kernel import CROSSED, FAR_ABOVE
 
 __all__ = ["Emit", "Engine", "protected_by", "zone_measures"]
 
@@ -209,9 +210,8 @@ class Engine:
 
     def _step_hosts(self, readings: Readings, now: int) -> None:
         follow = self._following(readings, now)
-        loud = readings.crossed.any(axis=1) | (readings.fast >= 1).any(axis=1)
-        known = np.isin(readings.rows, tuple(self._detector.tracks))
-        for number in np.flatnonzero((loud | known) & (readings.lines == 0)).tolist():
+        loud = readings.loud & (CROSSED | FAR_ABOVE) != 0
+        for number in np.flatnonzero((loud | readings.tracked) & (readings.lines == 0)).tolist():
             row = int(readings.rows[number])
             host = (int(self.tables.rows[row, tables.KEY_HIGH]), int(self.tables.rows[row, tables.KEY_LOW]))
             severity, fast = readings.severity[number].tolist(), readings.fast[number].tolist()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rules.zone import Zone
 from sensors.baseline import Baseline
 from sensors.baseline_limits import Learning
+from sensors.baseline_rhythm import hour_of
 from sensors.covering import Covering
 from sensors.limits import FLOATS, Measures
 from sensors.tables import (
@@ -49,6 +50,8 @@ class LearnedLimits:
         # Rows of zones have no keys of their own, and a zone keeps neither its number nor its row.
         self._zone_keys = np.zeros((len(tables.rows), 2), np.int64)
         self._name_zones()
+        self._asked: tuple[object, ...] = ()
+        self._answer: FLOATS = np.zeros((0, self._measures))
         hosts, least = int(tables.state[HOSTS]), 1 << 10
         self.parts = tuple(
             Baseline(
@@ -75,6 +78,7 @@ class LearnedLimits:
             part.forget(np.arange(len(self._tables.rows)))
         self._zones = _names(zones)
         self._name_zones()
+        self._asked = ()
         stay = [(before.index(name), number) for number, name in enumerate(self._zones) if name in before]
         for part, limits, scale in zip(self.parts, _static(measures), _scales(zones), strict=True):
             rhythm, typical, count = part.rhythm, part.typical, part.typical_count
@@ -98,26 +102,31 @@ class LearnedLimits:
 
     def limits(self, rows: ROWS, when: datetime) -> FLOATS:
         """Row by measure, per second; infinite where nothing is learned."""
-        out = np.full((len(rows), self._measures), np.inf)
-        for part, chosen in self._sorted(rows):
-            out[chosen] = part.limits(rows[chosen], self._tables.rows[rows[chosen], ZONE], when)
-        return out
+        # The same targets are busy tick after tick, and between two observations nothing is learned.
+        lines, zones = self._tables.rows[rows, LINE], self._tables.rows[rows, ZONE]
+        asked = (rows.tobytes(), lines.tobytes(), zones.tobytes(), hour_of(when))
+        if asked != self._asked:
+            self._asked, self._answer = asked, np.full((len(rows), self._measures), np.inf)
+            for part, chosen in self._sorted(lines, zones):
+                self._answer[chosen] = part.limits(rows[chosen], zones[chosen], when)
+        return self._answer.copy()
 
     def observe(
         self, rows: ROWS, rates: FLOATS, frozen: NDArray[np.bool_], seconds: NDArray[np.float64], when: datetime
     ) -> None:
         """Learns from mean rates over so many seconds each."""
-        for part, chosen in self._sorted(rows):
-            zones = self._tables.rows[rows[chosen], ZONE]
-            part.observe(rows[chosen], rates[chosen], zones, frozen[chosen], seconds[chosen], when)
+        self._asked = ()
+        lines, zones = self._tables.rows[rows, LINE], self._tables.rows[rows, ZONE]
+        for part, chosen in self._sorted(lines, zones):
+            part.observe(rows[chosen], rates[chosen], zones[chosen], frozen[chosen], seconds[chosen], when)
 
     def forget(self, rows: ROWS) -> None:
         """These rows belong to other targets now."""
+        self._asked = ()
         for part in self.parts if len(rows) else ():
             part.forget(rows)
 
-    def _sorted(self, rows: ROWS) -> list[tuple[Baseline, NDArray[np.int64]]]:
-        lines, zones = self._tables.rows[rows, LINE], self._tables.rows[rows, ZONE]
+    def _sorted(self, lines: ROWS, zones: ROWS) -> list[tuple[Baseline, NDArray[np.int64]]]:
         # Prefixes of earlier zones are nobody's: what was learned of them is for the row that they have now.
         prefixes = ((lines == WHOLE_24) | (lines == WHOLE_48)) & (zones < len(self._zones))
         groups = (lines == 0, prefixes, lines == WHOLE_ZONE)

@@ -39,9 +39,11 @@ class Nested:
 
     def step(self, readings: Readings, windows: Windows, zones: Sequence[Zone], now: int, follow: Follow) -> None:
         """Takes the readings of one tick."""
-        order = np.flatnonzero(readings.lines > 0)
-        if not len(order):
+        is_wide = readings.lines > 0
+        # What is taken away makes nothing louder.
+        if not (is_wide & ((readings.loud != 0) | readings.tracked)).any():
             return
+        order = np.flatnonzero(is_wide)
         # Narrow before wide: lines of one family ascend with width, and zones are last.
         order = order[np.argsort(readings.lines[order], kind="stable")]
         rows = readings.rows[order].tolist()

@@ -96,6 +96,8 @@ class Reservoir:
         self._is_taken, self._blocked = np.zeros(places, bool), np.zeros(places, bool)
         self._worth, self._seen = np.zeros(places), np.zeros(places, np.int64)
         self._order, self._places = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self._told: tuple[bytes, tuple[Network, ...], UNSIGNED] = (b"", (), self._order)
+        """What is blocked, and among whom."""
 
     def __len__(self) -> int:
         """Targets that are kept."""
@@ -125,12 +127,16 @@ class Reservoir:
                 break
             worth[place] = rates[number]
             self._give(place, targets[number], float(rates[number]), now)
+        self._sort()
 
     def block(self, keys: SIGNED, networks: Collection[Network] = ()) -> None:
         """Takes nothing of these targets until told otherwise, nor of any in these networks; and drops what it took of
         them a moment ago."""
-        if not len(keys) and not networks and not self._blocked.any():
+        # The same attacks go on tick after tick.
+        told = (keys.tobytes(), tuple(networks), self._order)
+        if told[:2] == self._told[:2] and told[2] is self._told[2]:
             return
+        self._told = told
         before, self._blocked = self._blocked, np.zeros_like(self._blocked)
         places = self._found(keys.astype(np.uint64))
         self._blocked[places[places >= 0]] = True
@@ -190,6 +196,8 @@ class Reservoir:
         self._keys[place], self._is_taken[place], self._blocked[place] = target, True, False
         self._worth[place], self._seen[place] = rate, now
         self._marks[place] = 0
+
+    def _sort(self) -> None:
         taken = np.flatnonzero(self._is_taken)
         folded = _folded(self._keys[taken])
         order = np.argsort(folded, kind="stable")

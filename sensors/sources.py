@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
-from sensors.compiled import kernel
+from sensors.compiled import inlined, kernel
 from sensors.tables import RING_HEAD, SEED, Tables, masked
 
 PRECISION = 12
@@ -21,6 +21,19 @@ REGISTERS = 1 << PRECISION
 _VALUES = 64 - PRECISION
 MOST = 512
 """Attacks that are counted at a time, 4 KB each; others have to do with what is remembered."""
+
+
+@inlined
+def _note(registers, slot, place, rest):
+    """Most sources say nothing new: there is a one among as many first bits as the register knows to be zero."""
+    known = np.uint64(registers[slot, place])
+    if known > np.uint64(0) and rest >> (np.uint64(64) - known) != np.uint64(0):
+        return
+    rank = 1
+    while rank <= 52 and rest >> np.uint64(63) == 0:
+        rest <<= np.uint64(1)
+        rank += 1
+    registers[slot, place] = max(registers[slot, place], np.uint8(rank))
 
 
 @kernel
@@ -40,17 +53,14 @@ def feed(ring, begin, end, seed, slots, wide, wide_slots, kinds, registers):
         mixed = (mixed ^ mixed >> np.uint64(31) ^ entry[1]) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
-        place, rest, rank = np.int64(mixed >> np.uint64(64 - 12)), mixed << np.uint64(12), 1
-        while rank <= 52 and rest >> np.uint64(63) == 0:
-            rest <<= np.uint64(1)
-            rank += 1
+        place, rest = np.int64(mixed >> np.uint64(64 - 12)), mixed << np.uint64(12)
         if slot >= 0 and kinds[slot] >> kind & 1:
-            registers[slot, place] = max(registers[slot, place], np.uint8(rank))
+            _note(registers, slot, place, rest)
         for at in range(len(wide)):
             slot = wide_slots[at]
             if (entry[3] & wide[at, 2] == wide[at, 0] and entry[4] & wide[at, 3] == wide[at, 1]
                     and kinds[slot] >> kind & 1):  # fmt: skip
-                registers[slot, place] = max(registers[slot, place], np.uint8(rank))
+                _note(registers, slot, place, rest)
 
 
 def estimate(registers: NDArray[np.uint8]) -> float:

@@ -46,6 +46,7 @@ class Judgement:
     severity: FLOATS
     fast: FLOATS
     crossed: BITS
+    loud: BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class Readings:
     """The same in the short window, and 0 where too few packets say so."""
     crossed: BITS
     """Target by measure: a bit for each window in which a limit is crossed by more than chance, and `PLAIN`."""
+    loud: BITS
+    """For each target, what there is in the above at a glance: `window_kernel.CROSSED` and its like."""
+    tracked: NDArray[np.bool_]
+    """Which targets came out because they are tracked."""
     reborn: ROWS
     """Rows that belong to another target than last time."""
 
@@ -161,9 +166,9 @@ class Windows:
         # Less than a short window is too little to divide by: a burst at the very start is no rate yet.
         elapsed = [max(now - moment, self._lengths[SHORT]) / 1e9 for moment, _ in back]
         counts = self.watch.blank()
-        slots = self._worth_a_look(counts, back, elapsed, known)
+        slots, is_tracked = self._worth_a_look(counts, back, elapsed, known)
         rates = [self._rates(slots, counts, then, seconds) for (_, then), seconds in zip(back, elapsed, strict=True)]
-        readings = self._read(slots, rates, elapsed, reborn, learned)
+        readings = self._read(slots, is_tracked, rates, elapsed, reborn, learned)
         self._keep(now, counts)
         return readings
 
@@ -176,9 +181,9 @@ class Windows:
 
     def _worth_a_look(
         self, counts: COUNTS, back: list[tuple[int, COUNTS]], elapsed: list[float], known: ROWS
-    ) -> NDArray[np.int64]:
-        """Fills `counts`, and gives the slots that may be above some limit, seen class by class: few in a busy network.
-        What can be divided is looked at below its limits too."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Fills `counts`, and gives the slots that may be above some limit, seen class by class: few in a busy network;
+        and which of them are of `known` rows. What can be divided is looked at below its limits too."""
         wanted = np.zeros(self.watch.count, bool)
         slots = self._tables.rows[known, WATCH] - 1
         wanted[slots[slots >= 0]] = True
@@ -188,7 +193,7 @@ class Windows:
             self._tables.rows, self.watch.rows, LINE, wanted, counts, short, middle, long, np.array(elapsed),
             self._least_packets, self._least_bits, self._least, _COOL, worth,
         )  # fmt: skip
-        return worth[:found]
+        return worth[:found], wanted[worth[:found]]
 
     def _rates(self, slots: NDArray[np.int64], counts: COUNTS, then: COUNTS, seconds: float) -> FLOATS:
         out = np.empty((len(slots), COLUMNS))
@@ -198,6 +203,7 @@ class Windows:
     def _read(
         self,
         slots: NDArray[np.int64],
+        is_tracked: NDArray[np.bool_],
         rates: list[FLOATS],
         elapsed: list[float],
         reborn: ROWS,
@@ -222,6 +228,8 @@ class Windows:
             severity=judged.severity,
             fast=judged.fast,
             crossed=judged.crossed,
+            loud=judged.loud,
+            tracked=is_tracked,
             reborn=reborn,
         )
 
@@ -230,13 +238,13 @@ class Windows:
     ) -> Judgement:
         """What rates are to the zones' limits and to learned ones."""
         severity, fast = np.empty(limits.shape), np.empty(limits.shape)
-        crossed = np.empty(limits.shape, np.uint8)
+        crossed, loud = np.empty(limits.shape, np.uint8), np.empty(len(limits), np.uint8)
         kernel.judge(
             *rates, self._terms, self._weights, limits, learned, self._units,
             np.array((*self._seconds, short_seconds)), self._minimum, self._minimum - 0.5, self._long_only, DEVIATIONS,
-            severity, fast, crossed,
+            severity, fast, crossed, loud,
         )  # fmt: skip
-        return Judgement(severity, fast, crossed)
+        return Judgement(severity, fast, crossed, loud)
 
     def warm_up(self) -> None:
         """Compiles, or loads, what a tick needs."""

@@ -14,6 +14,9 @@ from sensors.headers import Column
 PACKETS, BYTES, SENT, SENT_BYTES = map(int, (Column.PACKETS, Column.BYTES, Column.OUTGOING, Column.OUTGOING_BYTES))
 SHORT, MIDDLE, LONG, PLAIN = range(4)
 """Windows, and the bit behind theirs (`window.PLAIN`)."""
+CROSSED, FAR_ABOVE, ABOVE = 1, 2, 4
+"""Bits of `Judgement.loud`: some limit is crossed by more than chance, or `PLAIN`; is exceeded in the short window, by
+packets enough; is exceeded in the shortest window that is long enough for it."""
 
 
 @inlined
@@ -74,14 +77,14 @@ def rates(slots, now, then, seconds, out):
 
 @kernel
 def judge(short, middle, long, terms, weights, limits, learned, units, seconds, minimum, enough, is_long, deviations,
-          severity, fast, crossed):  # fmt: skip
+          severity, fast, crossed, loud):  # fmt: skip
     """Writes how rates in three windows, row by column, are to limits, row by measure, as `window.Readings` has it.
     `terms`: measure, column, in order of measures, with their `weights`; `enough`: packets of the short window from
     which on it says something; `is_long`: judge all in the long one, chance is somebody else's; `seconds`: of the
     windows in name, and of the short one indeed."""
     for row in range(len(limits)):
         packets = (short[row, PACKETS] + short[row, SENT]) * seconds[PLAIN]
-        at = 0
+        at, how = 0, 0
         for measure in range(limits.shape[1]):
             one, two, three = 0.0, 0.0, 0.0
             while at < len(terms) and terms[at, 0] == measure:
@@ -100,8 +103,10 @@ def judge(short, middle, long, terms, weights, limits, learned, units, seconds, 
             worst = max(gained / limit, usual)
             severity[row, measure] = worst
             fast[row, measure] = one / limit if packets >= enough else 0.0
+            how |= (FAR_ABOVE if fast[row, measure] >= 1 else 0) | (ABOVE if worst >= 1 else 0)
             if is_long:
                 crossed[row, measure] = 1 if worst >= 1 else 0
+                how |= CROSSED if worst >= 1 else 0
                 continue
             bits = (1 << LONG if usual >= 1 else 0) | (1 << PLAIN if three >= limit else 0)
             spread = limit * units[measure]
@@ -112,3 +117,5 @@ def judge(short, middle, long, terms, weights, limits, learned, units, seconds, 
             if three >= limit + deviations * math.sqrt(spread / seconds[LONG]):
                 bits |= 1 << LONG
             crossed[row, measure] = bits
+            how |= CROSSED if bits else 0
+        loud[row] = how

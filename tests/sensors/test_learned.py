@@ -232,3 +232,14 @@ def test_hosts_of_ipv6_are_learned_alike(grown: Path) -> None:
     assert network.limit("2001:db8:1::7") == pytest.approx(3_000, rel=0.01)
     network.play(5, {**CALM, "2001:db8:1::7": {SYN: 9_000.0}})
     assert network.targets() == ["2001:db8:1::7/128"]
+
+
+def test_a_limit_that_was_asked_for_before_is_the_one_of_now(grown: Path) -> None:
+    network = Network(HERE, SIX).read(grown)
+    rows = np.array([network.row("198.51.100.7")])
+    first = network.learned.limits(rows, network.when)
+    assert (network.learned.limits(rows, network.when) == first).all() and np.isfinite(first).any()
+    first[:] = 0.0
+    assert (network.learned.limits(rows, network.when) > 0).all(), "who asks may change what was given"
+    network.learned.forget(rows)
+    assert np.isinf(network.learned.limits(rows, network.when)).all()

@@ -98,6 +98,19 @@ def test_a_suspected_target_adds_nothing_and_loses_the_last_moment() -> None:
     assert [kept.of(host(number))["time"].max() > 15 * SECOND for number in range(2)] == [True, True]
 
 
+def test_who_comes_in_while_its_prefix_is_suspected_adds_nothing() -> None:
+    kept, suspected = watched(np.ones(2)), [ip_network("10.0.0.0/24")]
+    none = keys(np.array([], int))
+    kept.block(none, suspected)
+    kept.consider(keys(np.array([7])), np.array([50.0]), 2 * SECOND)
+    kept.block(none, suspected)
+    kept.fill(to(np.full(20, 7), np.arange(20) * SECOND))
+    assert len(kept.of(host(7))) == 0
+    kept.block(none)
+    kept.fill(to(np.full(20, 7), np.arange(20) * SECOND))
+    assert len(kept.of(host(7))) == 20
+
+
 def test_a_prefix_gets_of_each_target_as_much_as_that_gets() -> None:
     rates = np.array([10.0, 40.0, 400.0])
     kept, times = watched(rates), np.arange(900) * SECOND

@@ -74,3 +74,29 @@ def test_a_prefix_counts_the_sources_of_all_its_hosts() -> None:
 
 def test_empty_registers_are_no_source() -> None:
     assert estimate(np.zeros(REGISTERS, np.uint8)) == 0
+
+
+def plainly(where: Tables, values: ANY) -> ANY:
+    """The registers, value by value: each has the highest rank that a source of its place had."""
+    out, mask = np.zeros(REGISTERS, np.uint8), (1 << 64) - 1
+    for source in values.tolist():
+        mixed = (source ^ int(where.state[tables.SEED])) * 0x9E3779B97F4A7C15 & mask
+        mixed = (mixed ^ mixed >> 31) * 0xBF58476D1CE4E5B9 & mask
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & mask
+        mixed ^= mixed >> 31
+        rest = mixed << 12 & mask
+        out[mixed >> 52] = max(out[mixed >> 52], min(64 - rest.bit_length(), 52) + 1)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_passed_over_would_have_changed_nothing(seed: int) -> None:
+    where = made()
+    where.state[tables.SEED] = seed * 104_729
+    sources = Sources(where)
+    values = np.random.default_rng(seed).integers(0, 1 << 48, 20_000).astype(np.uint64)
+    values = np.concatenate((values, values[::3]))
+    walk.tallies(*where.arrays, walk.words(packets(values[:1])), 0, walk.NEVER)
+    sources.open(where, 0, ip_network("198.51.100.7/32"), UDP_ONLY, 0)
+    count(where, sources, values)
+    assert (sources._registers[sources._rows[0]] == plainly(where, values)).all()

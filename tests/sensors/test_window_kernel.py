@@ -10,8 +10,11 @@ from sensors import tables, window_kernel
 from sensors.headers import COLUMNS, Column
 from sensors.limits import FLOATS, zone_measures
 from sensors.window import DEVIATIONS, LONG, MIDDLE, PLAIN, SHORT, Judgement, Windows
+from sensors.window_kernel import ABOVE, CROSSED, FAR_ABOVE
 
 SECONDS, MINIMUM = (0.08, 0.4, 1.0), 50
+LOUD = np.zeros(0, np.uint8)
+"""Of what is compared with something else."""
 MEASURES = zone_measures([Zone("z", (ip_network("198.51.100.0/24"),))])
 
 
@@ -27,12 +30,12 @@ def plainly(windows: Windows, rates: list[FLOATS], limits: FLOATS, learned: FLOA
     packets = (rates[SHORT][:, Column.PACKETS] + rates[SHORT][:, Column.OUTGOING]) * short_seconds
     fast = np.where((packets >= MINIMUM - 0.5)[:, None], measured[SHORT] / limits, 0.0)
     if windows._long_only:
-        return Judgement(severity, fast, (severity >= 1).astype(np.uint8))
+        return Judgement(severity, fast, (severity >= 1).astype(np.uint8), LOUD)
     bits = (usual >= 1) << LONG | (measured[LONG] >= limits) << PLAIN
     for window, gained in enumerate(measured):
         sure = limits + DEVIATIONS * np.sqrt(limits * windows._units / SECONDS[window])
         bits |= ((gained >= sure) & (chosen <= window)) << window
-    return Judgement(severity, fast, bits.astype(np.uint8))
+    return Judgement(severity, fast, bits.astype(np.uint8), LOUD)
 
 
 @pytest.mark.parametrize("long_only", [False, True])
@@ -96,3 +99,19 @@ def test_a_tick_compiles_nothing() -> None:
     rates = tuple(window[order].copy() for window in readings.rates)
     windows.judge((rates[0], rates[1], rates[2]), readings.limits[order], readings.learned[order], 0.08)
     assert len(order) == 5 and [len(one.signatures) for one in kernels] == before
+
+
+@pytest.mark.parametrize("long_only", [False, True])
+def test_what_is_loud_is_told_at_a_glance(long_only: bool) -> None:
+    windows = Windows(tables.make(rows=64, ring=64, normal=64), MEASURES, SECONDS, MINIMUM, long_only=long_only)
+    random, size = np.random.default_rng(7), (400, COLUMNS)
+    limits = 10.0 ** random.uniform(2, 6, (400, len(MEASURES.names)))
+    learned = np.where(random.random(limits.shape) < 0.9, np.inf, limits)
+    rates = [10.0 ** random.uniform(-2, 4, size) * (random.random(size) < 0.3) for _ in range(3)]
+    found = windows.judge((rates[0], rates[1], rates[2]), limits, learned, 0.08)
+    meant = (
+        np.where(found.crossed.any(axis=1), CROSSED, 0)
+        | np.where((found.fast >= 1).any(axis=1), FAR_ABOVE, 0)
+        | np.where((found.severity >= 1).any(axis=1), ABOVE, 0)
+    )
+    assert (found.loud == meant).all() and 0 < np.count_nonzero(meant) < 400
