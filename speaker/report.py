@@ -1,7 +1,6 @@
 """The speaker's report on itself in the state directory: for pages and doctor, which must not ask it questions."""
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ FILE = "status.json"
 def write(state: Path, status: Mapping[str, object], now: datetime) -> None:
     """Replaces the file in one step; a full disk costs the report, and its readers see that it is old."""
     document = {"at": now.isoformat(), "problems": problems(status), **status}
-    draft = state / f".{FILE}.{os.getpid()}"
+    draft = state / f".{FILE}.draft"
     try:
         draft.write_text(json.dumps(document))
         draft.replace(state / FILE)

@@ -26,7 +26,7 @@ def render(programs: Iterable[Kept], now: datetime) -> str:
 
 def write(state: Path, programs: Iterable[Kept], now: datetime) -> None:
     """Replaces the file in one step."""
-    draft = state / f".{FILE}.{os.getpid()}"
+    draft = state / f".{FILE}.draft"
     try:
         draft.write_text(render(programs, now))
         draft.replace(state / FILE)

@@ -1,6 +1,7 @@
 """The Flask application: read-only pages, the same as JSON, metrics, health."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,7 +75,8 @@ def composed(
     at, position = present.moment(now), mode(state)
     is_silent = troubles.is_silent(status, now)
     neighbours = present.neighbour_views(status, is_silent=is_silent)
-    found = [*problems, *troubles.of_speaker(status, now), *troubles.of_kill_switch(position)]
+    found = [*problems, *troubles.of_disk(state, _free_bytes(state))]
+    found += [*troubles.of_speaker(status, now), *troubles.of_kill_switch(position)]
     found += programs.troubles(kept, now)
     held = _Held()
     if store is not None:
@@ -153,10 +155,23 @@ def read_dated(path: Path) -> dict[str, Any] | None:
     return document if is_dated else None
 
 
+def _free_bytes(state: Path) -> int | None:
+    """Room on the disk of the state directory; None where that can't be asked."""
+    try:
+        found = os.statvfs(state)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
 def mode(state: Path) -> str:
     """The kill switch's position; one that can't be read counts as frozen."""
+    flag = state / "kill.json"
     try:
-        return str(json.loads((state / "kill.json").read_text())["mode"])
+        # A link is what a full disk still takes.
+        return (
+            str(flag.readlink()).partition(" ")[0] if flag.is_symlink() else str(json.loads(flag.read_text())["mode"])
+        )
     except FileNotFoundError:
         return "normal"
     except (OSError, ValueError, KeyError, TypeError):

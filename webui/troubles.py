@@ -6,12 +6,15 @@ Pure; `now` is an argument. What is not known counts as wrong: a silent process 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from rules.counted import counted
 from rules.lifecycle import Phase
 from store.records import AnnouncementRecord, IncidentRecord, Intent, RuleRecord, SensorRecord, UnreadableRecord
 
+FULL_BYTES, SCARCE_BYTES = 1_000_000, 50_000_000
+"""Of free disk: SQLite's write-ahead log grows by a few MB; evidence and backups take more."""
 STATUS_AGE = timedelta(seconds=10)
 SENSOR_SILENCE = timedelta(seconds=10)
 SLOWEST_ANNOUNCEMENT = timedelta(seconds=30)
@@ -19,6 +22,17 @@ SLOWEST_ANNOUNCEMENT = timedelta(seconds=30)
 CLOCK_TOLERANCE_SECONDS = 2.0
 _SOON = 0.5
 """Share of the time without a person's word: a night passes before the rest of it does."""
+
+
+def of_disk(state: Path, free_bytes: int | None) -> Iterator[str]:
+    """A disk that is full, or soon will be: what it can't take is refused, and reports on it are old."""
+    if free_bytes is not None and free_bytes < FULL_BYTES:
+        yield (
+            f"The disk of {state} is full ({free_bytes / 1e6:.1f} MB left): nothing new is accepted or announced, and "
+            "reports may be old. Deadlines are kept and the kill switch works. Make room."
+        )
+    elif free_bytes is not None and free_bytes < SCARCE_BYTES:
+        yield f"The disk of {state} is nearly full ({free_bytes / 1e6:.0f} MB left). Make room before it is."
 
 
 def is_silent(status: Mapping[str, Any] | None, now: datetime) -> bool:

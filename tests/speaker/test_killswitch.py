@@ -1,7 +1,10 @@
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from rules.messages import KillMode
 from speaker import killswitch
+from webui import app
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -28,6 +32,37 @@ def test_a_flag_that_cannot_be_read_is_a_freeze(tmp_path_factory: pytest.TempPat
     state = tmp_path_factory.mktemp("state")
     (state / killswitch.FLAG).write_bytes(raw)
     assert killswitch.read(state).mode is KillMode.FREEZE
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Files can be made and not be written: what a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("mode", list(KillMode))
+def test_a_full_disk_keeps_nobody_from_the_switch(tmp_path: Path, mode: KillMode) -> None:
+    killswitch.write(tmp_path, KillMode.WITHDRAW_AUTOMATIC, "bob", NOW)
+    with full_disk():
+        with pytest.raises(OSError):
+            (tmp_path / "other").write_text("there is no room")
+        killswitch.write(tmp_path, mode, "ann" * 100, NOW)
+        flag = killswitch.read(tmp_path)
+        assert flag.mode is mode and flag.by[:3] == ("" if mode is KillMode.NORMAL else "ann")
+        assert app.mode(tmp_path) == mode.value, "and the page says so"
+    killswitch.write(tmp_path, KillMode.FREEZE, "eve", NOW)
+    assert killswitch.read(tmp_path).by == "eve", "with room again it is written as ever"
+    assert {path.name for path in tmp_path.iterdir()} <= {"kill.json", "other"}
+
+
+def test_a_link_of_nonsense_is_a_freeze(tmp_path: Path) -> None:
+    (tmp_path / killswitch.FLAG).symlink_to("somewhere else")
+    assert killswitch.read(tmp_path).mode is KillMode.FREEZE
 
 
 def test_only_the_very_process_that_left_its_id_is_killed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rules.rule import parse
 from rules.zone import Zone
 from store.records import AnnouncementRecord, IncidentRecord, RuleRecord, SensorRecord, World
 from store.store import Store
-from webui import app
+from webui import app, troubles
 from webui.app import create_app
 from webui.present import _DECIDED, duration
 from webui.settings import Settings
@@ -113,6 +113,14 @@ def test_the_page_says_who_decided_a_rule_and_whose_it_is(client: FlaskClient, s
     page = client.get("/").get_data(as_text=True)
     assert "<td>a person<small>owner: operator</small></td>" in page
     assert set(_DECIDED) == set(Origin), "nobody decides without a word for it"
+
+
+def test_a_disk_without_room_is_named_before_what_comes_of_it(tmp_path: Path) -> None:
+    (line,) = troubles.of_disk(tmp_path, 4096)
+    assert "is full (0.0 MB left)" in line and "kill switch works" in line
+    (line,) = troubles.of_disk(tmp_path, troubles.FULL_BYTES)
+    assert "nearly full (1 MB left)" in line
+    assert [*troubles.of_disk(tmp_path, troubles.SCARCE_BYTES), *troubles.of_disk(tmp_path, None)] == []
 
 
 def test_text_from_the_database_is_escaped(client: FlaskClient, store: Store) -> None:
