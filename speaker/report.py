@@ -13,13 +13,17 @@ FILE = "status.json"
 
 def write(state: Path, status: Mapping[str, object], now: datetime) -> None:
     """Replaces the file in one step; a full disk costs the report, and its readers see that it is old."""
-    document = {"at": now.isoformat(), "problems": problems(status), **status}
     draft = state / f".{FILE}.draft"
     try:
-        draft.write_text(json.dumps(document))
+        draft.write_text(json.dumps(document(status, now)))
         draft.replace(state / FILE)
     except OSError as error:
         log.warning("report cannot be written", why=str(error))
+
+
+def document(status: Mapping[str, object], now: datetime) -> dict[str, object]:
+    """A status with when it was so, and what is wrong."""
+    return {"at": now.isoformat(), "problems": problems(status), **status}
 
 
 def problems(status: Mapping[str, object]) -> list[str]:

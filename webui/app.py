@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from rules.counted import noun
 from rules.incident import Phase
+from rules.messages import KillMode
 from store.errors import StoreUnavailable
 from store.records import (
     AnnouncementRecord,
@@ -64,14 +65,20 @@ def overview() -> present.Page:
 
 
 def composed(
-    settings: Settings, store: Store | None, now: datetime, problems: tuple[str, ...] = (), apart: str | None = None
+    settings: Settings,
+    store: Store | None,
+    now: datetime,
+    problems: tuple[str, ...] = (),
+    apart: str | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> present.Page:
     """The overview from the state directory and the store; without one, what is known without a database.
 
-    `problems` come first; `apart` names a sensor whose own troubles are told elsewhere.
+    `problems` come first; `apart` names a sensor whose own troubles are told elsewhere; `told` is what the speaker has
+    just answered, which is newer than its file.
     """
     state = settings.state
-    status, kept = read_status(state), read_dated(state / "run.json")
+    status, kept = told or read_status(state), read_dated(state / "run.json")
     at, position = present.moment(now), mode(state)
     is_silent = troubles.is_silent(status, now)
     neighbours = present.neighbour_views(status, is_silent=is_silent)
@@ -169,9 +176,8 @@ def mode(state: Path) -> str:
     flag = state / "kill.json"
     try:
         # A link is what a full disk still takes.
-        return (
-            str(flag.readlink()).partition(" ")[0] if flag.is_symlink() else str(json.loads(flag.read_text())["mode"])
-        )
+        told = str(flag.readlink()).partition(" ")[0] if flag.is_symlink() else json.loads(flag.read_text())["mode"]
+        return KillMode(told).value
     except FileNotFoundError:
         return "normal"
     except (OSError, ValueError, KeyError, TypeError):

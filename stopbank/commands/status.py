@@ -23,6 +23,7 @@ def status(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fa
 
 
 def _page(found: configuration.Config) -> dict[str, Any]:
+    from speaker import report
     from stopbank import beside, doors, local, opened, wiring
     from webui.app import composed
 
@@ -31,15 +32,18 @@ def _page(found: configuration.Config) -> dict[str, Any]:
     problems = [one for part in (enforcing, watching, working) for one in (part or {}).get("problems", ())]
     problems += doors.problems(found)
     apart = watching.get("name") if watching else None
+    speaker = local.status(state)
+    told = report.document(speaker, now) if speaker else None
     try:
         with opened.existing(found) as store:
-            page = composed(settings, store, now, apart=apart).as_json()
+            page = composed(settings, store, now, apart=apart, told=told).as_json()
     except opened.Unopened as error:
         if not (state / "status.json").exists():
             fail(f"database: {error}")
-        page = composed(settings, None, now, (f"The database can't be used: {error}. {_NO_DATABASE}",)).as_json()
+        lost = f"The database can't be used: {error}. {_NO_DATABASE}"
+        page = composed(settings, None, now, (lost,), told=told).as_json()
     page["problems"] = [*page["problems"], *problems]
-    return page | {"speaker": local.status(state), "enforce": enforcing, "sensor": watching, "worker": working}
+    return page | {"speaker": speaker, "enforce": enforcing, "sensor": watching, "worker": working}
 
 
 _NO_DATABASE = (

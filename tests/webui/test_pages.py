@@ -134,8 +134,9 @@ def test_the_kill_switch_is_visible_and_an_unreadable_one_counts_as_frozen(clien
     assert client.get("/api/v1/status").get_json()["mode"] == "normal"
     (tmp_path / "kill.json").write_text('{"mode": "withdraw-all"}')
     assert client.get("/api/v1/status").get_json()["mode"] == "withdraw-all"
-    (tmp_path / "kill.json").write_text("{")
-    assert client.get("/api/v1/status").get_json()["mode"] == "freeze"
+    for text in ("{", '{"mode": "no such"}', '{"mode": ["freeze"]}'):
+        (tmp_path / "kill.json").write_text(text)
+        assert client.get("/api/v1/status").get_json()["mode"] == "freeze"
 
 
 @pytest.mark.parametrize("path", ["/", "/fragment", "/api/v1/status", "/metrics", "/healthz"])
