@@ -54,6 +54,17 @@ FRESH = Floor(1_000, 50_000)
 HALF_OPEN = Floor(300, 5_000)
 """For SYNs of which hardly any is followed by anything else: below this, servers that are down get such."""
 
+INSISTING = Floor(1_000, 1_000)
+"""For such SYNs where most go to one port: scanners go on to the next."""
+REFUSED = Floor(1_000, 5_000)
+"""For what the host refuses; a peer that has not heard of a restart stops when it is told."""
+UNASKED = Floor(1_000, 1_000)
+"""For answers of reflectors that the host refuses, or of services that nobody uses in bulk."""
+FORGED = Floor(1_000, float("inf"))
+"""For what comes from addresses drawn at random."""
+ERRORS_EACH = 3_000.0
+"""Errors a second that a host may send another: all stacks limit theirs (RFC 1812 §4.3.2.8), most to some hundreds."""
+
 _DEFAULTS = dict(DEFAULT_LIMITS)
 CARPETS = {
     Kind.SYN: Metric.SYN_PACKETS,
@@ -78,4 +89,4 @@ def carpet(kind: Kind) -> float:
 def least(kind: Kind) -> float:
     """The lowest rate at which packets of a kind may be an attack, per second."""
     lower = {Kind.SYN: HALF_OPEN, **dict.fromkeys(TUNNELS, FRESH)}
-    return min(FLOORS[kind].diffuse, lower.get(kind, FLOORS[kind]).diffuse)
+    return min(FLOORS[kind].diffuse, lower.get(kind, REFUSED).diffuse)

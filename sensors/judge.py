@@ -19,15 +19,20 @@ from sensors.answers import are_errors, solicited
 from sensors.floors import (
     CROWD,
     DIFFUSE_SOURCES,
+    ERRORS_EACH,
     FACTOR,
     FLOORS,
+    FORGED,
     FRESH,
     HALF_OPEN,
+    INSISTING,
     OF_CROWD,
     ORDINARY,
     PACKETS,
+    REFUSED,
     SESSIONS,
     TUNNELS,
+    UNASKED,
     Floor,
     carpet,
 )
@@ -35,6 +40,7 @@ from sensors.headers import Kind
 from sensors.origins import folded, varied
 from sensors.sessions import session_vector
 from sensors.tables import ANY, key
+from sensors.unwanted import forged, insisting, refused
 
 BOOLS = NDArray[np.bool_]
 
@@ -51,7 +57,9 @@ SMALLEST = 100
 SHORTEST = Floor(0.02, 0.1)
 """Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
-_TCP_CONVERSATION = (Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN)
+_SYN_WITH_OPTIONS = 48
+_GOING_ON = (Kind.ACK, Kind.SYN_ACK, Kind.FIN)
+"""What follows where connections are made; an RST takes a handshake back."""
 
 
 def is_prefix(target: Network) -> bool:
@@ -92,6 +100,14 @@ class _View:
     seconds: float
     sends: bool
     """Whether it is seen what the host sends, if anything."""
+    refused: BOOLS
+    """Which of them the host refuses."""
+
+    @classmethod
+    def of(cls, incoming: ANY, outgoing: ANY, seconds: float) -> "_View":
+        weights = incoming["weight"].astype(np.float64)
+        turned_away = refused(incoming, outgoing, seconds)
+        return cls(incoming, folded(incoming, "source"), weights, seconds, len(outgoing) > 0, turned_away)
 
     def above(self, part: BOOLS, floors: Floor) -> bool:
         """Whether some of them are more than what floors allow."""
@@ -113,11 +129,10 @@ class _View:
 
 def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
     """Looks at what a host got and sent in `seconds`; `floor` replaces all rates (an explicit threshold)."""
-    weights, sends = incoming["weight"].astype(np.float64), len(outgoing) > 0
-    view = _View(incoming, folded(incoming, "source"), weights, seconds, sends)
-    attack = np.zeros(len(incoming), bool)
+    view = _View.of(incoming, outgoing, seconds)
+    weights, attack = view.weights, np.zeros(len(incoming), bool)
     unsolicited = ~solicited(incoming, outgoing, seconds)
-    if not sends:
+    if not view.sends:
         # Where nothing shows what the host sends, one host's errors are its answers.
         unsolicited &= ~_lone_errors(view)
     kinds, span = incoming["kind"], max(seconds, SHORTEST.concentrated)
@@ -140,8 +155,8 @@ def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = No
 def judge_prefix(target: Network, incoming: ANY, outgoing: ANY, seconds: float) -> Verdict:
     """Looks at what a prefix got and sent: many of its hosts, more than zones allow by themselves."""
     part = float(target.max_prefixlen - target.prefixlen) / (8 if target.version == 4 else 80)
-    weights, span = incoming["weight"].astype(np.float64), max(seconds, SHORTEST.concentrated)
-    view = _View(incoming, folded(incoming, "source"), weights, seconds, len(outgoing) > 0)
+    view, span = _View.of(incoming, outgoing, seconds), max(seconds, SHORTEST.concentrated)
+    weights = view.weights
     unsolicited = ~solicited(incoming, outgoing, seconds) & ~inside(_MULTICAST[target.version], incoming, "destination")
     attack = np.zeros(len(incoming), bool)
     for kind in map(Kind, np.unique(incoming["kind"]).tolist()):
@@ -158,18 +173,30 @@ def judge_prefix(target: Network, incoming: ANY, outgoing: ANY, seconds: float) 
 
 def _lone_errors(view: _View) -> BOOLS:
     errors = are_errors(view.incoming)
-    return errors if errors.any() and not view.is_diffuse(errors) else np.zeros(len(errors), bool)
+    if not errors.any() or view.is_diffuse(errors):
+        return np.zeros(len(errors), bool)
+    _, places = np.unique(view.sources, return_inverse=True)
+    each = np.bincount(places[errors], view.weights[errors], minlength=int(places.max()) + 1)
+    out: BOOLS = errors & (each <= ERRORS_EACH * max(view.seconds, SHORTEST.concentrated))[places]
+    return out
 
 
 def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     """Which of a kind's packets are an attack by the floors: none, all, or those that are no ordinary use."""
+    scanned = np.zeros(len(member), bool)
+    scanned[member] = ordinary.scans(view.incoming[member])
+    if scanned.any() and not view.above(scanned, ORDINARY):
+        member = member & ~scanned
     if kind in (Kind.UDP, Kind.AMPLIFICATION):
         return _condemned_udp(view, kind, member)
     guilty = view.above(member, FLOORS[kind])
     if kind is Kind.SYN:
         # Lost answers and sampling leave single SYNs behind, but then most of what comes is something else.
-        others = view.weights[np.isin(view.incoming["kind"], _TCP_CONVERSATION)].sum()
-        guilty |= others < view.weights[member].sum() and view.above(member, HALF_OPEN)
+        others = view.weights[np.isin(view.incoming["kind"], _GOING_ON)].sum()
+        knocking = member & ~_retrying(view)
+        is_one_port = insisting(view.incoming[knocking], view.weights[knocking])
+        half_open = view.above(member, HALF_OPEN) or (is_one_port and view.above(knocking, INSISTING))
+        guilty |= others < view.weights[member].sum() and half_open
     elif kind is Kind.ACK:
         # Where connections are made all the time, some were made before anybody looked.
         made = np.isin(ordinary.flows(view.incoming), ordinary.begun(view.incoming))
@@ -180,7 +207,21 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     elif kind in TUNNELS:
         streams = view.streams(member)
         guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
-    return member if guilty else np.zeros(len(member), bool)
+    return member if guilty or _unwanted(view, member) else np.zeros(len(member), bool)
+
+
+def _retrying(view: _View) -> BOOLS:
+    """SYNs with options that are refused: a client whose server is down comes again at once, and some never tire."""
+    out: BOOLS = view.refused & (view.incoming["length"] >= _SYN_WITH_OPTIONS)
+    return out
+
+
+def _unwanted(view: _View, member: BOOLS) -> bool:
+    """Whether most of it is proven to be of no use, and enough to matter."""
+    turned_away = member & view.refused
+    if view.above(turned_away, REFUSED) and 2 * view.weights[turned_away].sum() >= view.weights[member].sum():
+        return True
+    return view.above(member, FORGED) and forged(view.incoming[member])
 
 
 def _of_streams(view: _View, kind: Kind) -> Floor:
@@ -191,6 +232,8 @@ def _of_streams(view: _View, kind: Kind) -> Floor:
 
 
 def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
+    if _unwanted(view, member):
+        return member
     modest = member.copy()
     modest[member] = ordinary.modest(view.incoming[member], view.weights[member])
     streams = view.streams(member & ~modest)
@@ -198,7 +241,9 @@ def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     if view.above(modest, ORDINARY) or view.above(streams, Floor(OF_CROWD, OF_CROWD) if is_crowd else ORDINARY):
         return member
     strange = member & ~modest & ~streams
-    return strange if view.above(strange, FLOORS[kind]) else np.zeros(len(member), bool)
+    unasked = strange & (view.refused | np.isin(view.incoming["source_port"], ordinary.RARE))
+    guilty = view.above(strange, FLOORS[kind]) or (kind is Kind.AMPLIFICATION and view.above(unasked, UNASKED))
+    return strange if guilty else np.zeros(len(member), bool)
 
 
 def _too_many_sessions(view: _View) -> BOOLS:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS
-from sensors.headers import Kind
+from sensors.headers import HAS_PORTS, Kind
 from sensors.origins import folded
 from sensors.tables import ANY
 
@@ -26,8 +26,21 @@ _ANSWERS = {53: 300.0, 123: 80.0}
 """Source ports whose answers are ordinary up to this mean length, if neither most go to one port nor most are of one
 length: reflectors are asked the same again and again, who asks for itself asks ever other things from ever other ports.
 """
+_SERVERS_PORTS = 1_024
+"""Below this only servers speak (RFC 6056 §3.2)."""
+_OF_A_KIND = 50
+"""Servers of one service that nobody asks all at once from one port."""
+_TRIED, _EACH, _ONCE, _OWN = 100, 3.0, 0.99, 4
+"""Who scans tries so many ports, each at most so often; nearly each but once, or from so few ports of its own."""
+_SHORT = 100.0
+"""Bytes that its packets have at most, on average."""
+_SCANNERS = 20
+"""More of them at once are a flood, or forged."""
 _TRAINS = 0.8
 """Where as many datagrams begin as end, fragments are the parts of something; floods send any parts."""
+_BULK = CONVERSATIONS | {"dns", "snmp", "tftp", "memcached"}
+RARE = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in _BULK]
+"""Ports of services that nobody gets thousands of answers from in a second, one server's or many's."""
 _CONNECTIONLESS = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in CONVERSATIONS]
 
 
@@ -57,7 +70,44 @@ def streams(part: ANY, weights: WEIGHTS, seconds: float) -> BOOLS:
     packets = np.bincount(places, weights)
     lengths = np.bincount(places, weights * part["length"]) / np.maximum(packets, 1)
     out: BOOLS = ((counts > lasting(seconds)) & ((packets <= _SLOW * seconds) | (lengths >= _LONG)))[places]
+    return out & ~_asked_by_one(part)
+
+
+def _asked_by_one(part: ANY) -> BOOLS:
+    """Which packets come from one server's port on many hosts to one other port: nobody talks to so many of a kind at
+    once from there, but who forges questions writes the same port into all of them."""
+    ours, theirs = part["destination_port"].astype(np.int64), part["source_port"].astype(np.int64)
+    served = ((theirs < _SERVERS_PORTS) | np.isin(theirs, list(AMPLIFICATION_SERVICES))) & (ours != theirs)
+    out = np.zeros(len(part), bool)
+    if served.any():
+        pairs, places = np.unique((theirs << 16 | ours)[served], return_inverse=True)
+        senders = np.unique(np.column_stack([places, folded(part[served], "source").view(np.int64)]), axis=0)[:, 0]
+        out[served] = (np.bincount(senders, minlength=len(pairs)) >= _OF_A_KIND)[places]
     return out
+
+
+def scans(part: ANY) -> BOOLS:
+    """Which packets are of sources that go from port to port, or from host to host, with little or nothing to say. Who
+    picks ports at random hits some twice, unless it keeps to its own port."""
+    out = np.zeros(len(part), bool)
+    if len(part) < _TRIED:
+        return out
+    names, who = np.unique(folded(part, "source"), return_inverse=True)
+    sent = np.bincount(who, minlength=len(names)).astype(np.float64)
+    tried = folded(part, "destination") * np.uint64(65_537) ^ part["destination_port"]
+    places = _distinct(who, tried, len(names))
+    own = _distinct(who, part["source_port"], len(names))
+    short = np.bincount(who, part["length"], minlength=len(names)) <= _SHORT * sent
+    found = (places >= _TRIED) & (sent <= _EACH * places) & short & ((places >= _ONCE * sent) | (own <= _OWN))
+    if found.sum() <= _SCANNERS:
+        out = (found & (np.bincount(who, part["marks"] & HAS_PORTS, minlength=len(names)) == sent))[who]
+    return out
+
+
+def _distinct(who: NDArray[np.int64], values: ANY, count: int) -> NDArray[np.int64]:
+    """How many different values each one has."""
+    pairs = np.unique(np.column_stack([who, values.astype(np.uint64).view(np.int64)]), axis=0)
+    return np.bincount(pairs[:, 0], minlength=count)
 
 
 def modest(part: ANY, weights: WEIGHTS) -> BOOLS:
