@@ -28,6 +28,8 @@ VALUES_IN_A_COMPONENT = 5
 """Operators in a joined component; FRR resets the session on six (operator-value pairs)."""
 
 _PROTOCOLS_OF_A_NARROW_RULE = 2
+_ORDINARY_IN_A_NARROW_RULE = 0.5
+"""Share of the packets that an ordinary host gets all day."""
 
 _NARROWING = (
     Component.PORT,
@@ -101,10 +103,17 @@ def doubt(candidate: Candidate, zone: Zone, target: Network) -> str | None:
 
 
 def is_narrow(match: Match) -> bool:
-    """Whether it names a protocol and narrows that further, so that it may go out before normal traffic is known."""
+    """Whether it names a protocol and narrows that further, so that it may go out before normal traffic is known.
+
+    What it says must narrow in fact: `destination-port >=1024` leaves most of an ordinary host's traffic in.
+    """
     protocols = match.protocol.spans(MAXIMUM[Component.PROTOCOL]) if match.protocol else ()
     named = sum(high - low + 1 for low, high in protocols)
-    return 1 <= named <= _PROTOCOLS_OF_A_NARROW_RULE and any(_narrows(match, component) for component in _NARROWING)
+    return (
+        1 <= named <= _PROTOCOLS_OF_A_NARROW_RULE
+        and any(_narrows(match, component) for component in _NARROWING)
+        and guard_whole.share_of_ordinary(match) <= _ORDINARY_IN_A_NARROW_RULE
+    )
 
 
 def few(chosen: Sequence[Candidate], room: int, zone: Zone, target: Network) -> tuple[Candidate, ...]:

@@ -179,11 +179,14 @@ def _tcp(version: int) -> Region:
     return region(Match.parse("match { protocol =tcp; }", Family.IPV4 if version == 4 else Family.IPV6))
 
 
+# As they really come, from both ends: else nobody could filter a reflection off a router's address.
 _EVERYWHERE = {
     "BGP": "protocol =tcp; port =179;",
-    "BFD": "protocol =udp; port [ >=3784&<=3785 =4784 ];",
-    "LDP": "protocol [ =tcp =udp ]; port =646;",
-    "RIP": "protocol =udp; port >=520&<=521;",
+    # Control packets come from 49152 on (RFC 5881 §4, RFC 5883 §5, RFC 7130 §2.2), echoes from where they went to.
+    "BFD": "protocol =udp; source-port [ =3785 >=49152 ]; destination-port [ >=3784&<=3785 =4784 =6784 ];",
+    "LDP": "protocol =tcp; port =646;",
+    "LDP hellos": "protocol =udp; source-port =646; destination-port =646;",
+    "RIP": "protocol =udp; source-port >=520&<=521; destination-port >=520&<=521;",
     "RSVP": "protocol =46;",
     "EIGRP": "protocol =88;",
     "OSPF": "protocol =89;",

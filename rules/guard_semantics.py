@@ -16,6 +16,8 @@ from rules.rule import FlowSpec
 _DONT_FRAGMENT = FRAGMENT_BITS["dont-fragment"]
 _PORTS = (Component.PORT, Component.DESTINATION_PORT, Component.SOURCE_PORT)
 _ICMP_FIELDS = (Component.ICMP_TYPE, Component.ICMP_CODE)
+_EXTENSION_HEADERS = (0, 43, 44, 60, 135, 139, 140)
+"""Hop-by-hop, routing, fragment, destination options, mobility, HIP, shim6: never the upper-layer protocol."""
 _SHORTEST = {Family.IPV4: 20, Family.IPV6: 40}
 """Bytes of an IP header: no packet is shorter."""
 
@@ -108,6 +110,10 @@ def _transport(match: Match) -> Iterator[Finding]:
             "guard.semantics.flags-protocol", match, Component.TCP_FLAGS, "only TCP has flags", "protocol =tcp"
         )
     yield from _icmp(match, protocols)
+    if match.ip_family is Family.IPV6 and protocols and _only(protocols, *_EXTENSION_HEADERS):
+        reason = "names extension headers, which routers step over (RFC 8956 §3.3): no packet matches"
+        fix = "name the protocol behind them; for fragments write fragment"
+        yield warning("guard.semantics.extension-header", "next-header", _text(match, Component.PROTOCOL), reason, fix)
 
 
 def _icmp(match: Match, protocols: Spans | None) -> Iterator[Finding]:

@@ -16,12 +16,15 @@ from rules.match import MAXIMUM, TCP, TCP_FLAG_BITS, UDP, Component, Family, Mat
 from rules.region import Bits, Region, region
 from rules.rule import FlowSpec, Rule
 
+_TCP_STOPPED = "guard.whole.tcp"
 NEARLY_ALL = 0.9
 """Share of the ordinary packets."""
 _LOOKED_AT = 64
 """Places inside a rule's destination where others stand already."""
 _HOST_BITS = {4: 32, 6: 64}
 """A prefix as long as this is one host's: its neighbours go on."""
+_HOSTS_COUNTED = 256
+"""More hosts of a network than that are not busy at once."""
 
 _TCP_PORTS = (
     (50000, 443), (443, 50001), (41000, 80), (52000, 443), (443, 53000), (62000, 22),
@@ -52,7 +55,7 @@ def findings(request: Request, surroundings: Surroundings) -> Iterator[Finding]:
     """What a rule would stop altogether, and whether whoever asks may."""
     rule, limits = request.rule, surroundings.limits
     target = rule.target
-    if not _stops(rule, limits) or target is None or isinstance(target, OffsetPrefix):
+    if target is None or isinstance(target, OffsetPrefix) or not _starves(rule, target, limits):
         return
     by_machine = request.origin.is_automatic and not request.person_decides
     is_host = target.prefixlen >= _HOST_BITS[target.version]
@@ -67,8 +70,10 @@ def findings(request: Request, surroundings: Surroundings) -> Iterator[Finding]:
     regions = [region(rule.match), *(prepared(held, held.rule.match).region for held in others)]  # type: ignore[union-attr]
     places = dict.fromkeys([target, *(one for held in others if (one := _inside(held.rule, target)))])
     for place in list(places)[:_LOOKED_AT]:
-        tcp, udp = (_is_stopped(place, regions, protocol) for protocol in (TCP, UDP))
-        if found := _judged(request, surroundings, place, (tcp, udp), bool(others), by_machine, is_host):
+        tcp, udp = _is_tcp_stopped(place, regions), _is_stopped(place, regions, _ordinary(_family(place), UDP))
+        found = _judged(request, surroundings, place, (tcp, udp), bool(others), by_machine, is_host)
+        # A limit for all TCP of a network may be meant so, unless it is a discard in other words.
+        if found and (found.id != _TCP_STOPPED or _stops(rule, limits)):
             yield found
             return
 
@@ -78,7 +83,16 @@ def is_for_people(rule: FlowSpec) -> bool:
     target = rule.target
     if target is None or isinstance(target, OffsetPrefix) or target.prefixlen >= _HOST_BITS[target.version]:
         return False
-    return _stops(rule, Limits()) and _may_hold([rule.match], TCP) and _is_stopped(target, [region(rule.match)], TCP)
+    return _stops(rule, Limits()) and _may_hold([rule.match], TCP) and _is_tcp_stopped(target, [region(rule.match)])
+
+
+def share_of_ordinary(match: Match) -> float:
+    """The largest share that the match selects of the ordinary packets of TCP, or of UDP, to where it points."""
+    own, family = region(match), match.ip_family
+    return max(
+        sum(own.covers(_placed(packet, own.destination)) for packet in packets) / len(packets)
+        for packets in (_ordinary(family, TCP), _ordinary(family, UDP))
+    )
 
 
 def _judged(
@@ -95,14 +109,15 @@ def _judged(
     if tcp and udp:
         if is_host and any(zone.blackhole and zone.holds(place) for zone in surroundings.zones):
             return None
-        reason = f"{with_others}it would stop nearly everything to {place}: a blackhole in other words"
+        how = "stop" if _stops(request.rule, surroundings.limits) else "starve"
+        reason = f"{with_others}it would {how} nearly everything to {place}: a blackhole in other words"
         fix = "narrow it to what the attack looks like, limit the rate instead, or blackhole single hosts"
         return error("guard.whole.everything", "match", request.rule.id, reason, fix)
     if tcp and not is_host:
         reason = f"{with_others}it would stop nearly all TCP to {place}"
         fix = "narrow it to ports, flags, lengths or sources; a person may do it"
         say = error if by_machine else warning
-        return say("guard.whole.tcp", "match", request.rule.id, reason, fix)
+        return say(_TCP_STOPPED, "match", request.rule.id, reason, fix)
     return None
 
 
@@ -111,6 +126,14 @@ def _stops(rule: Rule, limits: Limits) -> bool:
     if not isinstance(rule, FlowSpec):
         return False
     return isinstance(rule.action, Discard) or rule.action.bytes_per_second < limits.lowest_rate
+
+
+def _starves(rule: Rule, target: Network, limits: Limits) -> bool:
+    """Whether what gets through is too little for the hosts there, who share one limit."""
+    if not isinstance(rule, FlowSpec):
+        return False
+    hosts = min(1 << max(0, _HOST_BITS[target.version] - target.prefixlen), _HOSTS_COUNTED)
+    return isinstance(rule.action, Discard) or rule.action.bytes_per_second < limits.lowest_rate * hosts
 
 
 def _counts(held: Held, request: Request, by_machine: bool, limits: Limits) -> bool:
@@ -135,24 +158,36 @@ def _inside(rule: Rule, target: Network) -> Network | None:
     return own if own.subnet_of(target) else None  # type: ignore[arg-type]
 
 
-def _is_stopped(place: Network, regions: list[Region], protocol: int) -> bool:
-    """Whether nearly all ordinary packets of the protocol to that place are in one of the regions."""
-    family = Family.IPV4 if place.version == 4 else Family.IPV6
+def _is_tcp_stopped(place: Network, regions: list[Region]) -> bool:
+    """Whether nearly all TCP to that place is stopped; no connection goes on without its ACKs."""
+    family = _family(place)
+    return any(_is_stopped(place, regions, packets) for packets in (_ordinary(family, TCP), _established(family)))
+
+
+def _is_stopped(place: Network, regions: list[Region], packets: tuple[Region, ...]) -> bool:
+    """Whether nearly all of these packets, sent to that place, are in one of the regions."""
     destination = (int(place.netmask), int(place.network_address))
     # Hundreds of rules for single hosts may stand inside a network, and few of them say anything about one place.
     regions = [one for one in regions if _reaches(one, destination)]
-    packets = _ordinary(family, protocol)
     may_pass = len(packets) - NEARLY_ALL * len(packets)
     passed = 0
     for packet in packets:
-        to_place = Region(
-            family, destination, packet.source, packet.protocols, packet.fragments, packet.numbers, packet.flags,
-            packet.ports,
-        )  # fmt: skip
+        to_place = _placed(packet, destination)
         passed += not any(one.covers(to_place) for one in regions)
         if passed > may_pass:
             return False
     return True
+
+
+def _placed(packet: Region, destination: Bits) -> Region:
+    return Region(
+        packet.family, destination, packet.source, packet.protocols, packet.fragments, packet.numbers, packet.flags,
+        packet.ports,
+    )  # fmt: skip
+
+
+def _family(place: Network) -> Family:
+    return Family.IPV4 if place.version == 4 else Family.IPV6
 
 
 def _reaches(one: Region, place: Bits) -> bool:
@@ -186,3 +221,9 @@ def _ordinary(family: Family, protocol: int) -> tuple[Region, ...]:
             )
         )
     return tuple(found)
+
+
+@cache
+def _established(family: Family) -> tuple[Region, ...]:
+    """The ordinary TCP packets with ACK: all but the first of each connection."""
+    return tuple(one for one in _ordinary(family, TCP) if min(one.flags.accepted) & TCP_FLAG_BITS["ack"])

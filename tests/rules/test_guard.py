@@ -134,9 +134,9 @@ def test_nothing_admitted_touches_a_protected_prefix(request: Request, data: st.
 def vital(packet: Packet) -> bool:
     """Whether the packet belongs to a protocol that routers need, written out once more."""
     ports = (packet.source_port, packet.destination_port)
-    if packet.protocol == 6 and 179 in ports:
+    if packet.protocol == 6 and (179 in ports or 646 in ports):
         return True
-    if packet.protocol == 17 and any(port in (3784, 3785, 4784) for port in ports):
+    if packet.protocol == 17 and ports in ((49152, 3784), (65535, 4784), (3785, 3785), (646, 646), (520, 520)):
         return True
     if packet.protocol == 89:
         return True
@@ -150,6 +150,10 @@ vital_packets = st.sampled_from(
         {"protocol": 6, "source_port": 50000, "destination_port": 179, "tcp_flags": 16},
         {"protocol": 6, "source_port": 179, "destination_port": 50000, "tcp_flags": 2},
         {"protocol": 17, "source_port": 49152, "destination_port": 3784},
+        {"protocol": 17, "source_port": 65535, "destination_port": 4784},
+        {"protocol": 17, "source_port": 3785, "destination_port": 3785},
+        {"protocol": 17, "source_port": 646, "destination_port": 646},
+        {"protocol": 17, "source_port": 520, "destination_port": 520},
         {"protocol": 89},
         {"protocol": 1, "icmp_type": 3, "icmp_code": 4},
         {"protocol": 58, "icmp_type": 2, "icmp_code": 0},
@@ -308,6 +312,35 @@ def test_rules_that_spare_the_protocols_may_reach_a_router() -> None:
     assert say(match("destination 203.0.113.1/32; protocol =udp; source-port =123; destination-port =80;")) == {}
 
 
+ROUTER = "destination 203.0.113.1/32; "
+
+
+@pytest.mark.parametrize(
+    ("rest", "stopped"),
+    [
+        ("protocol =udp; source-port =53;", None),
+        ("protocol =udp; source-port [ =123 =389 =1900 =11211 ];", None),
+        ("protocol =udp; destination-port =161;", None),
+        ("protocol =tcp; port =80;", "BGP"),
+        ("protocol =tcp; destination-port =80; source-port =1024;", None),
+        ("protocol =tcp; source-port =179;", "BGP"),
+        ("protocol =tcp; destination-port [ <=178 >=180 ];", "BGP"),
+        ("protocol =udp; destination-port =3784;", "BFD"),
+        ("protocol =udp; source-port >=1024;", "BFD"),
+        ("protocol =udp; source-port =3785;", "BFD"),
+        ("protocol =udp; destination-port =6784;", "BFD"),
+        ("protocol =udp; port =646;", "LDP hellos"),
+        ("protocol =udp; source-port =520;", "RIP"),
+        ("fragment first-fragment;", "BGP"),
+        ("protocol =89; fragment !is-fragment;", "OSPF"),
+    ],
+)
+def test_a_router_may_be_spared_a_reflection_and_keeps_its_neighbours(rest: str, stopped: str | None) -> None:
+    found = say(match(ROUTER + rest)).get("guard.infrastructure.flow")
+    assert (found is None) == (stopped is None)
+    assert found is None or stopped is None or stopped in found.reason
+
+
 def test_the_addresses_of_neighbours_count_as_infrastructure() -> None:
     world = replace(WORLD, neighbours=(neighbour("edge", peer="203.0.113.9"),))
     assert say("blackhole { prefix 203.0.113.9/32; }", world)["guard.infrastructure.flow"].is_error
@@ -393,6 +426,7 @@ V6 = "destination 2001:db8:1::7/128; "
          "guard.semantics.fragment-transport", Severity.ERROR),
         (HOST + "protocol =udp; packet-length =19;", "guard.length.range", Severity.ERROR),
         (V6 + "next-header =17; packet-length =39;", "guard.length.range", Severity.ERROR),
+        (V6 + "next-header [ =0 =44 ];", "guard.semantics.extension-header", Severity.WARNING),
         (HOST + "protocol =udp; packet-length >9216;", "guard.length.mtu", Severity.WARNING),
         (HOST, "guard.discard.destination-only", Severity.WARNING),
     ],

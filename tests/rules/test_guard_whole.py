@@ -21,11 +21,17 @@ EVERYTHING = (
     "fragment !is-fragment;", "protocol [ >=2&<=57 >=59&<=88 >=90 ];",
 )  # fmt: skip
 ALL_TCP = ("protocol =tcp;", "protocol =tcp; destination-port >=1;", "protocol =tcp; tcp-flags [ ack syn ];",
-           "protocol =tcp; packet-length >=40&<=9000;")  # fmt: skip
+           "protocol =tcp; packet-length >=40&<=9000;",
+           # No connection goes on without its ACKs.
+           "protocol =tcp; tcp-flags ack;", "protocol =tcp; tcp-flags !syn;",
+           "protocol =tcp; tcp-flags =ack&!rst&!fin;",
+           "protocol =tcp; tcp-flags [ =ack+push =ack&!push ];")  # fmt: skip
 NARROW = (
     "protocol =udp;", "protocol =udp; source-port =53; packet-length >=1000;", "protocol =tcp; tcp-flags =syn;",
     "protocol =tcp; destination-port =80;", "protocol =udp; source-port [ =53 =123 =389 =1900 =11211 ];",
-    "protocol =47;", "fragment is-fragment;", "protocol =tcp; tcp-flags rst; packet-length =40;",
+    "protocol =tcp; tcp-flags !ack;", "protocol =tcp; tcp-flags =ack; packet-length =40;",
+    "protocol =tcp; tcp-flags =ack; source-port =80;", "protocol =47;", "fragment is-fragment;",
+    "protocol =tcp; tcp-flags rst; packet-length =40;",
 )  # fmt: skip
 
 
@@ -86,7 +92,12 @@ def test_what_separates_attack_from_normal_may_go_out(prefix: str, rest: str) ->
 
 @pytest.mark.parametrize("prefix", NETWORKS)
 def test_a_rate_that_lets_traffic_live_is_no_whole(prefix: str) -> None:
-    assert asked("", "rate-limit 9600", prefix) == []
+    for origin in (Origin.SENSOR, Origin.OPERATOR):
+        assert asked("", "rate-limit 9600", prefix, origin) == ["guard.whole.everything"], "for 256 hosts together"
+        assert asked("", f"rate-limit {256 * 9600}", prefix, origin) == []
+        assert asked("protocol =tcp;", "rate-limit 9600", prefix, origin) == []
+    assert asked("", "rate-limit 9600", "203.0.113.7/32") == []
+    assert asked("", "rate-limit 9600", "203.0.113.6/31") == ["guard.whole.everything"]
 
 
 PORTS = "protocol [ =tcp =udp ]; destination-port"

@@ -356,6 +356,16 @@ def test_a_narrow_rule_goes_out_before_normal_traffic_is_known() -> None:
         ("protocol =udp; dscp =46;", False),
         ("protocol =udp; source-port >=0;", False),
         ("protocol >=0; source-port =53;", False),
+        # It says little to name much.
+        ("protocol =udp; destination-port =53;", True),
+        ("protocol =udp; destination-port >=1;", False),
+        ("protocol =tcp; source-port >=1024;", False),
+        ("protocol =udp; packet-length >=40;", False),
+        ("protocol =udp; packet-length <=600;", False),
+        ("protocol =udp; fragment !is-fragment;", False),
+        ("protocol =tcp; tcp-flags ack;", False),
+        ("protocol =tcp; tcp-flags !rst;", False),
+        ("protocol =icmp; fragment !is-fragment;", True),
     ],
 )
 def test_narrow_means_a_protocol_and_something_that_narrows_it(rest: str, narrow: bool) -> None:
