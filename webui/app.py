@@ -50,7 +50,7 @@ def create_app(settings: Settings, store: Store, clock: Callable[[], datetime] =
     folder = _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
     app = Flask(__name__, template_folder=str(folder), static_folder=str(folder / "static"))
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters["noun"] = noun
+    app.jinja_env.filters |= {"noun": noun, "with_code": present.with_code}
     app.extensions["stopbank"] = (settings, store, clock)
     app.register_blueprint(pages)
     app.register_error_handler(HTTPException, _http_error)
@@ -107,7 +107,7 @@ def composed(
         incidents_open=held.incidents_open,
         incidents_hidden=held.incidents_open - sum(one.closed is None for one in held.incidents[:SHOWN]),
         incidents=present.incident_views(held.incidents[:SHOWN]),
-        rules=present.rule_views((*held.alive[:SHOWN], *held.ended), held.announcements, now),
+        rules=present.rule_views((*held.alive[:SHOWN], *held.ended), held.announcements, neighbours, now),
         neighbours=neighbours,
         sensors=present.sensor_views(held.sensors, now),
         programs=programs.program_views(kept, now),

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from rules.counted import counted
 from rules.guard import Origin
 from rules.lifecycle import Phase
@@ -39,6 +41,9 @@ class Spot:
 
     name: str
     phase: str
+    """What ExaBGP was told and has accepted."""
+    standing: str
+    """What that is worth: the phase, or that there is no session to a router that could have it."""
     tone: str
     detail: str
 
@@ -157,14 +162,26 @@ class Page:
 
 
 def rule_views(
-    records: Iterable[RuleRecord], announcements: Iterable[AnnouncementRecord], now: datetime
+    records: Iterable[RuleRecord],
+    announcements: Iterable[AnnouncementRecord],
+    neighbours: Iterable[NeighbourView],
+    now: datetime,
 ) -> tuple[RuleView, ...]:
     """Wanted and proposed rules first, newest first among equals."""
     spots: dict[str, list[Spot]] = defaultdict(list)
+    sessions = {one.name: one for one in neighbours}
     for one in announcements:
-        spots[one.rule].append(Spot(one.neighbour, one.phase.value, _TONES[one.phase], one.detail))
+        spots[one.rule].append(_spot(one, sessions.get(one.neighbour)))
     ordered = sorted(records, key=lambda one: (one.intent is Intent.ENDED, -one.created.timestamp()))
     return tuple(_rule_view(one, tuple(spots[one.id]), now) for one in ordered)
+
+
+def _spot(one: AnnouncementRecord, session: NeighbourView | None) -> Spot:
+    """A rule that ExaBGP has and no router can is not active there."""
+    standing, tone = one.phase.value, _TONES[one.phase]
+    if one.phase is Phase.ACTIVE and session is not None and not session.up:
+        standing, tone = f"session {session.state}", "bad"
+    return Spot(one.neighbour, one.phase.value, standing, tone, one.detail)
 
 
 def _rule_view(record: RuleRecord, spots: tuple[Spot, ...], now: datetime) -> RuleView:
@@ -190,7 +207,7 @@ def _rule_view(record: RuleRecord, spots: tuple[Spot, ...], now: datetime) -> Ru
 
 def _rule_state(record: RuleRecord, spots: tuple[Spot, ...]) -> tuple[str, str]:
     """What an operator calls it: wanted is not announced until a neighbour has it."""
-    active = sum(spot.phase == Phase.ACTIVE.value for spot in spots)
+    active = sum(spot.standing == Phase.ACTIVE.value for spot in spots)
     match record.intent:
         case Intent.PROPOSED:
             return "waits for approval", "wait"
@@ -198,7 +215,10 @@ def _rule_state(record: RuleRecord, spots: tuple[Spot, ...]) -> tuple[str, str]:
             lingering = [spot for spot in spots if spot.phase != Phase.ENDED.value and spot.phase != Phase.UNFIT.value]
             return ("being withdrawn", "wait") if lingering else ("ended", "plain")
         case Intent.WANTED:
-            return (f"active at {active} of {len(spots)}", "good") if active else ("not announced yet", "wait")
+            if active:
+                return f"active at {active} of {len(spots)}", "good"
+            is_told = any(spot.phase == Phase.ACTIVE.value for spot in spots)
+            return ("no session that holds it", "bad") if is_told else ("not announced yet", "wait")
 
 
 def incident_views(records: Iterable[IncidentRecord]) -> tuple[IncidentView, ...]:
@@ -265,6 +285,14 @@ def _reason(neighbour: Mapping[str, Any]) -> str:
     if neighbour.get("inbound_updates"):
         words.append("announces routes to us, which it should not")
     return "; ".join(filter(None, words))
+
+
+def with_code(text: str) -> Markup:
+    """HTML of a text whose `commands` stand between backticks."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(one) if odd % 2 else one for odd, one in enumerate(parts))
 
 
 def moment(when: datetime) -> str:

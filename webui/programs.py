@@ -97,7 +97,7 @@ def _view(one: Mapping[str, Any], now: datetime) -> ProgramView:
         running=is_running,
         since=duration(now - since) if is_running and since is not None else "",
         restarts=int(one.get("deaths") or 0),
-        last="" if ended is None else f"ended {_how(one.get('status'))} {duration(now - ended)} ago",
+        last="" if ended is None else f"ended {_how(one.get('status'))}, {duration(now - ended)} ago",
     )
 
 

@@ -17,7 +17,7 @@ from store.records import AnnouncementRecord, IncidentRecord, RuleRecord, Sensor
 from store.store import Store
 from webui import app, troubles
 from webui.app import create_app
-from webui.present import _DECIDED, duration
+from webui.present import _DECIDED, duration, with_code
 from webui.settings import Settings
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -82,6 +82,29 @@ def test_a_wanted_rule_is_not_called_active_before_a_neighbour_has_it(client: Fl
     assert shown["left"] == "10 min 0 s left"
 
 
+def test_a_rule_is_not_called_active_where_there_is_no_session(
+    client: FlaskClient, store: Store, tmp_path: Path
+) -> None:
+    record = admit(store)
+    store.record_announcements(
+        AnnouncementRecord(record.id, name, "speaker", Phase.ACTIVE, NOW) for name in ("edge1", "edge2")
+    )
+
+    def shown(*up: bool) -> tuple[str, list[str]]:
+        write_status(tmp_path, neighbours=[{"name": f"edge{n}", "up": one} for n, one in enumerate(up, 1)])
+        rule = client.get("/api/v1/status").get_json()["rules"][0]
+        return rule["state"], [spot["standing"] for spot in rule["neighbours"]]
+
+    assert shown(True, True) == ("active at 2 of 2", ["active", "active"])
+    assert shown(True, False) == ("active at 1 of 2", ["active", "session down"])
+    assert shown(False, False) == ("no session that holds it", ["session down"] * 2)
+
+
+def test_commands_in_a_problem_look_like_commands_and_nothing_in_it_is_html() -> None:
+    assert with_code("look: `stopbank <b>`, & go") == "look: <code>stopbank &lt;b&gt;</code>, &amp; go"
+    assert with_code("one ` <i>") == "one ` &lt;i&gt;"
+
+
 def test_an_ended_rule_that_a_router_still_holds_is_shown_there(client: FlaskClient, store: Store) -> None:
     record = admit(store)
     store.withdraw(record.id, "ann", "over", NOW)
@@ -111,7 +134,7 @@ def test_incidents_sessions_and_sensors_are_shown(client: FlaskClient, store: St
 def test_the_page_says_who_decided_a_rule_and_whose_it_is(client: FlaskClient, store: Store) -> None:
     admit(store)
     page = client.get("/").get_data(as_text=True)
-    assert "<td>a person<small>owner: operator</small></td>" in page
+    assert ">a person<small>owner: operator</small></td>" in page
     assert set(_DECIDED) == set(Origin), "nobody decides without a word for it"
 
 

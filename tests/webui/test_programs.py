@@ -35,11 +35,11 @@ def test_what_runs_and_never_ended_is_shown_and_no_trouble() -> None:
     [
         (
             {"pid": None, "deaths": 3, "ended": ago(4), "status": 1},
-            ("does not run", "exit status 1 4 s ago", "3 times"),
+            ("does not run", "exit status 1, 4 s ago", "3 times"),
         ),
         (
             {"deaths": 2, "ended": ago(60), "status": -9, "is_steady": False},
-            ("keeps ending", "by SIGKILL 1 min 0 s ago", "started again", "2 times"),
+            ("keeps ending", "by SIGKILL, 1 min 0 s ago", "started again", "2 times"),
         ),
         ({"pid": None, "problem": "No such file or directory"}, ("can't be started", "No such file")),
     ],
@@ -54,7 +54,7 @@ def test_one_death_is_no_trouble_any_more_once_it_runs_again_and_told_of_for_a_w
     fresh = report(deaths=1, ended=ago(2), status=-9)
     assert [*troubles(fresh, NOW)] == []
     (line,) = lately(fresh, NOW)
-    assert "by SIGKILL 2 s ago" in line and "started again" in line
+    assert "by SIGKILL, 2 s ago" in line and "started again" in line
     assert [*lately(report(pid=None, deaths=1, ended=ago(2), status=-9), NOW)] == [], "it is a trouble, and told as one"
     assert [*lately(report(), NOW)] == [] == [*lately(None, NOW)]
 
