@@ -74,6 +74,8 @@ _HOSTS = 4.0
 
 _REAL = frozenset({"udp_amp", "synack_reflection", "http_flood", "tls_flood"})
 """Vectors whose sources are real: reflectors, and those who got an answer to build a request on."""
+_SERVICES = 256.0
+"""Source ports as varied as so many are no services': reflectors are asked at a few, or at a few dozen."""
 _REFLECTORS = np.zeros(65_536, bool)
 _REFLECTORS[list(AMPLIFICATION_SERVICES)] = True
 _LATER, _FIRST = 2, 4
@@ -138,7 +140,7 @@ def classify(
     kept = [item for item in shares if max(item[0].packets, item[0].bytes) >= SMALLEST_SHARE] or shares
     kept = kept[:MOST_VECTORS]
     named = tuple(share for share, _ in kept)
-    where = origins(sample, named[0].vector.kind in _REAL)
+    where = origins(sample, _is_real(named[0].vector, sample[kept[0][1].member]))
     return Picture(
         vectors=named + _statements(named, sample, target),
         members=tuple(group.member for _, group in kept),
@@ -148,6 +150,17 @@ def classify(
         lead=_lead([_weight(share, by_bytes) for share in named], weights if not by_bytes else sizes),
         agrees=all(_weight(named[0], way) >= max(_weight(share, way) for share in named) for way in (False, True)),
     )
+
+
+def _is_real(vector: Vector, part: ANY) -> bool:
+    """Whether a vector's sources are no forgeries by what it is."""
+    return vector.kind in _REAL and (vector.kind != "synack_reflection" or _from_services(part))
+
+
+def _from_services(part: ANY) -> bool:
+    """Whether SYN-ACKs come from ports that services have: forged ones come from any."""
+    ports = np.bincount(part["source_port"], part["weight"]) / max(float(part["weight"].sum()), 1e-9)
+    return float(-(ports * np.log(np.maximum(ports, 1e-300))).sum()) < np.log(_SERVICES)
 
 
 def _weight(share: VectorShare, by_bytes: bool) -> float:
@@ -196,7 +209,7 @@ def _groups(sample: ANY, beside: ANY, weights: NDArray[np.float64]) -> list[_Gro
         # From a reflector's port, and no reflection: plain UDP.
         rest = parts.pop(Kind.AMPLIFICATION)
         parts[Kind.UDP] = parts.get(Kind.UDP, np.zeros(len(sample), bool)) | rest
-    _join_refusals(parts, weights)
+    _join_refusals(sample, parts, weights)
     if Kind.FRAGMENT in parts and reflected:
         _give_fragments(sample, weights, parts, reflected)
     amplified = [
@@ -226,9 +239,9 @@ def _by_chance(ported: NDArray[np.bool_], sample: ANY, member: NDArray[np.bool_]
     return bool(distinct > 50 and member.sum() <= 5 + 10 * ported.sum() / distinct)
 
 
-def _join_refusals(parts: dict[Kind, NDArray[np.bool_]], weights: NDArray[np.float64]) -> None:
+def _join_refusals(sample: ANY, parts: dict[Kind, NDArray[np.bool_]], weights: NDArray[np.float64]) -> None:
     """Reflectors answer a SYN to a closed port with RST: that is the same attack."""
-    if Kind.SYN_ACK not in parts or Kind.RST not in parts:
+    if Kind.SYN_ACK not in parts or Kind.RST not in parts or not _from_services(sample[parts[Kind.SYN_ACK]]):
         return
     if weights[parts[Kind.SYN_ACK]].sum() > weights[parts[Kind.RST]].sum():
         parts[Kind.SYN_ACK] = parts[Kind.SYN_ACK] | parts.pop(Kind.RST)

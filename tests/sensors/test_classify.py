@@ -179,3 +179,16 @@ def test_one_source_that_tries_port_after_port_scans() -> None:
     assert origins(sample, False).scans
     sample["destination_port"] = 443
     assert not origins(sample, False).scans
+
+
+@pytest.mark.parametrize(("ports", "spoofed"), [(3, False), (40, False), (60_000, True)])
+def test_syn_acks_from_ports_that_no_service_has_are_forged(ports: int, spoofed: bool) -> None:
+    sample = udp(4_000, 4_000, 0, 40_404, 40, Kind.SYN_ACK)
+    sample["protocol"], sample["tcp_flags"] = 6, 0x12
+    sample["source_port"] = 22 + np.random.default_rng(6).integers(0, ports, 4_000)
+    refusals = sample[:1_500].copy()
+    refusals["kind"], refusals["tcp_flags"] = Kind.RST, 0x14
+    picture = classify(np.concatenate([sample, refusals]), by_bytes=False)
+    assert (str(picture.vectors[0].vector), picture.spoofed) == ("synack_reflection", spoofed)
+    # Only reflectors refuse in the same breath.
+    assert (picture.vectors[0].packets == 1) != spoofed
