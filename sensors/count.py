@@ -24,7 +24,7 @@ from sensors.headers import (
     Total,
 )
 from sensors.heat import heated, is_fresh
-from sensors.keyed import NO_ROOM, host_row, parent_row, part_row, source_row
+from sensors.keyed import NO_ROOM, expect_parent, host_row, parent_row, part_row, source_row
 from sensors.parse import COUNTED, NOT_IP, TRUNCATED, parse
 from sensors.tables import (
     BLOCK,
@@ -117,7 +117,7 @@ def _tcp_kind(marks, flags):
 @inlined
 def _kind(reflectors, marks, protocol, flags, source_port, fragment):
     """The packet's one class; `headers.Kind` says how fragments are told."""
-    if protocol == 17 and marks & 1 and reflectors[source_port]:
+    if protocol == 17 and marks & 1 and reflectors[source_port >> 3] >> (source_port & 7) & 1:
         return AMPLIFICATION
     if fragment & ANY_FRAGMENT:
         return FRAGMENTS
@@ -252,6 +252,8 @@ def _counted(index, rows, ring, normal, state, prefixes, reflectors, now, marks,
     kind = _kind(reflectors, marks, protocol, flags, sport, fragment)
     row = host_row(index, rows, state, prefixes, dh, dl, now)
     if row >= 0:
+        if state[COVERING] != 0:
+            expect_parent(rows, row)
         # A later fragment has no ports to tell its flow by.
         ports = sport << 16 | dport
         fresh = not fragment & LATER and is_fresh(state, now, sh, sl, dh, dl, protocol, ports)

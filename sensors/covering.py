@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rules.zone import Zone
+from sensors import covering_kernel as kernel
 from sensors.limits import FLOATS
 from sensors.tables import (
     BLOCK,
@@ -100,12 +101,13 @@ class Covering:
     def add_up(self) -> None:
         """Sums what the kernel counted for each /29 into the wider parts."""
         rows = self._tables.rows
-        for owner, block in self._blocks.items():
-            if rows[owner, LINE] == WHOLE_24:
-                at = block.first
-                for level in (16, 8, 4, 2):
-                    parts = rows[at + 2 * level : at + 4 * level, :PINNED].reshape(level, 2, PINNED)
-                    rows[at + level : at + 2 * level, :PINNED] = parts.sum(axis=1)
+        firsts = [block.first for owner, block in self._blocks.items() if rows[owner, LINE] == WHOLE_24]
+        if firsts:
+            kernel.add_up(rows, np.array(firsts, np.int64))
+
+    def warm_up(self) -> None:
+        """Compiles, or loads, what adding up needs."""
+        kernel.add_up(self._tables.rows, np.zeros(0, np.int64))
 
     def divide(self, readings: Readings, lines: FLOATS, sums: FLOATS, now: int) -> None:
         """Divides the busy prefixes among those read, and undivides those that are no more."""

@@ -27,8 +27,9 @@ from sensors.tables import ANY, Tables
 DESCRIBED_PACKETS, LIVE_PACKETS, FIRST_PACKETS = 32_768, 8_192, 4_096
 """Packets of an attack that its vectors and rules are drawn from; live the newest, enough for shares to a percent,
 since the capture waits meanwhile; at a glance, when many begin at once."""
-LOOKED_AT = 2_048
-"""And at a look whether there is news."""
+LOOKED_AT, SPREAD, FEWEST = 2_048, 2, 512
+"""And at a look whether there is news: of so many times as many that are remembered of anybody; with fewer than the
+last, of its newest ones."""
 MOSTLY_USUAL = 0.5
 """A kind of packets of which so much comes anyway is no part of an attack."""
 LEAST_NS = 100_000_000
@@ -119,9 +120,13 @@ class Describer:
         return thinned(incoming[kept], DESCRIBED_PACKETS), incoming
 
     def look(self, tables: Tables, attack: Attack) -> Look:
-        """What its newest packets are made of, in a thousandth of a description's time."""
-        begin = attack.last_ns - int(self._settings.long_seconds * 1e9)
-        entries = newest(tables, attack.target, max(begin, attack.first_ns), attack.last_ns, LOOKED_AT)
+        """What its last second's packets are made of, in a thousandth of a description's time."""
+        begin = max(attack.last_ns - int(self._settings.long_seconds * 1e9), attack.first_ns)
+        # Spread over all of it: floods come in bursts, and a few milliseconds of one always look new.
+        every = tables.count_since(begin) // (LOOKED_AT * SPREAD) | 1
+        entries = newest(tables, attack.target, begin, attack.last_ns, LOOKED_AT * SPREAD, every=every)
+        if every > 1 and len(entries) < FEWEST:
+            entries = newest(tables, attack.target, begin, attack.last_ns, LOOKED_AT)
         if not len(entries):
             return Look(0, np.zeros(COLUMNS), 0.0)
         weights = entries["weight"].astype(np.float64)

@@ -141,6 +141,9 @@ class Engine:
 
     def warm_up(self) -> None:
         """Compiles the kernel; call before the first packet."""
+        for shard in self.tables.shards:
+            # The first flood fills it within a second, and should not wait for memory.
+            shard.ring[:] = 0
         one = self.tables.shards[0]
         walk.warm_up(one)
         sources.warm_up(one)
@@ -148,6 +151,7 @@ class Engine:
         self.reservoir.warm_up()
         self._usual.warm_up()
         self._windows.warm_up()
+        self._covering.warm_up()
 
     def start(self, now: int) -> None:
         """Traffic counts from `now` on (ns)."""

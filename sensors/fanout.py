@@ -176,8 +176,8 @@ def make(
         return Tables(
             index=tables.new_index(hosts),
             rows=every,
-            ring=np.zeros((ring, WORDS), np.uint64),
-            normal=np.zeros((normal, WORDS), np.uint64),
+            ring=tables.aligned((ring, WORDS), np.uint64),
+            normal=tables.aligned((normal, WORDS), np.uint64),
             state=state,
             prefixes=prefixes,
             reflectors=reflectors,

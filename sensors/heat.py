@@ -120,9 +120,8 @@ def is_fresh(state, now, sh, sl, dh, dl, protocol, ports):
         if other_age:
             state[at] = mine << 32 | one
         return False
-    # In a tie one of the two goes by the fingerprint: always the same one would make the other useless.
-    if other_age > age or (other_age == age and print_ & 1):
-        state[at] = mine << 32 | one
-    else:
-        state[at] = other << 32 | mine
+    # In a tie one of the two goes by the fingerprint: always the same one would make the other useless. Which it will
+    # be the processor can't guess, so it should not: both are computed.
+    keeps_one = (other_age > age) | ((other_age == age) & (print_ & 1 != 0))
+    state[at] = (mine << 32 | one) if keeps_one else (other << 32 | mine)
     return True

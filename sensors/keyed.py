@@ -202,8 +202,19 @@ def expect_row(index, rows, state, low):
             row = _entry_row(entry)
             fetch_ahead(rows, (row, 0))
             fetch_ahead(rows, (row, 2 * WAYS))
+            fetch_ahead(rows, (row, PINNED))
             fetch_ahead(rows, (row, KEY_HIGH))
             break
+
+
+@inlined
+def expect_parent(rows, row):
+    """A packet for this host is being counted: what it lies in is next."""
+    parent = rows[row, PARENT]
+    if parent >= 0:
+        fetch_ahead(rows, (parent, 0))
+        fetch_ahead(rows, (parent, BLOCK))
+        fetch_ahead(rows, (parent, KEY_HIGH))
 
 
 @kernel

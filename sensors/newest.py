@@ -33,11 +33,11 @@ def _reported(entry, others):
 
 
 @kernel
-def collect(ring, head, begin_ns, end_ns, target, others, kinds, out):
+def collect(ring, head, begin_ns, end_ns, target, others, kinds, every, out):
     """Copies the newest entries to `target`, of these kinds (a bit for each) and to none of `others`, to the end of
-    `out`: where they begin there."""
+    `out`: where they begin there. `every`: only each so many-th entry of the ring is looked at."""
     room, size = len(out), len(ring)
-    for number in range(head - 1, max(head - size, 0) - 1, -1):
+    for number in range(head - 1, max(head - size, 0) - 1, -every):
         entry = ring[number & (size - 1)]
         time = np.int64(entry[0])
         if room == 0 or time < begin_ns:
@@ -105,15 +105,17 @@ def newest(
     *,
     kinds: int = EVERY_KIND,
     beside: Iterable[Network] = (),
+    every: int = 1,
 ) -> ANY:
     """At most so many of the newest entries of a span, both ends included, oldest first, as `headers.HEADER`. `kinds`:
-    only those, a bit for each; `beside`: not those to these networks."""
+    only those, a bit for each; `beside`: not those to these networks; `every`: of all that is remembered, only each so
+    many-th is looked at."""
     others = np.array([*map(masked, beside)], np.uint64).reshape(-1, 4)
     parts = []
     for shard in tables.holding(target):
         out = np.empty((min(most, len(shard.ring)), WORDS), np.uint64)
         head = int(shard.state[RING_HEAD])
-        begin = collect(shard.ring, head, begin_ns, end_ns, _as_array(target), others, kinds, out)
+        begin = collect(shard.ring, head, begin_ns, end_ns, _as_array(target), others, kinds, every, out)
         parts.append(out[begin:].view(HEADER).reshape(-1))
     return in_order(parts)[-most:] if len(parts) > 1 else parts[0]
 
@@ -135,6 +137,6 @@ def _as_array(network: Network) -> UNSIGNED:
 def warm_up(tables: Tables) -> None:
     """Compiles, or loads, all passes."""
     target, others = np.zeros(4, np.uint64), np.zeros((0, 4), np.uint64)
-    collect(tables.ring, 0, 0, 0, target, others, 0, np.empty((1, WORDS), np.uint64))
+    collect(tables.ring, 0, 0, 0, target, others, 0, 1, np.empty((1, WORDS), np.uint64))
     tally(tables.ring, 0, 0, 0, target, np.zeros(64, np.int64))
     spread(tables.ring, 0, 1, np.empty((0, WORDS), np.uint64))

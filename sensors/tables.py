@@ -77,6 +77,8 @@ BASES_AT = WARM_AT + MOST_WARM
 """What each of them had counted then."""
 STATE_WORDS = BASES_AT + MOST_WARM * COLUMNS
 
+LARGE_PAGE = 2 << 20
+"""Bytes."""
 WAYS = 8
 """Slots in a bucket of the index: one cache line."""
 _LOW = (1 << 64) - 1
@@ -102,7 +104,7 @@ class Tables:
     """Protected intervals: first high, first low, last high, last low, zone; disjoint and ascending. None at all
     means that everything is protected."""
     reflectors: ANY
-    """1 at the UDP source ports whose packets count as amplification."""
+    """A bit for each UDP source port, eight to a byte, the lowest first: set where packets count as amplification."""
 
     @property
     def arrays(self) -> tuple[ANY, ...]:
@@ -209,8 +211,8 @@ def make(
     return Tables(
         index=new_index(rows),
         rows=aligned((rows + BLOCKS * BLOCK_ROWS + MOST_ZONES, ROW_WORDS), np.int64),
-        ring=np.zeros((ring, WORDS), np.uint64),
-        normal=np.zeros((normal, WORDS), np.uint64),
+        ring=aligned((ring, WORDS), np.uint64),
+        normal=aligned((normal, WORDS), np.uint64),
         state=state,
         prefixes=prefix_table(protected),
         reflectors=reflector_ports(conversations),
@@ -222,7 +224,7 @@ def reflector_ports(conversations: bool) -> ANY:
     reflectors = np.zeros(65_536, np.uint8)
     ports = [port for port, name in AMPLIFICATION_SERVICES.items() if conversations or name not in CONVERSATIONS]
     reflectors[ports] = 1
-    return reflectors
+    return np.packbits(reflectors, bitorder="little")
 
 
 def new_index(rows: int) -> UNSIGNED:
@@ -232,7 +234,7 @@ def new_index(rows: int) -> UNSIGNED:
 
 def new_state(hosts: int, zones_at: int, sample_gap_ns: int = 50_000_000, keep_outgoing: bool = False) -> SIGNED:
     """What `Tables.state` begins with."""
-    state = np.zeros(STATE_WORDS, np.int64)
+    state = aligned((STATE_WORDS,), np.int64)
     state[HOSTS], state[ZONES_AT], state[SAMPLE_GAP], state[KEEP_OUTGOING] = (
         hosts, zones_at, sample_gap_ns, keep_outgoing
     )  # fmt: skip
@@ -240,10 +242,12 @@ def new_state(hosts: int, zones_at: int, sample_gap_ns: int = 50_000_000, keep_o
 
 
 def aligned(shape: tuple[int, ...], kind: Any) -> ANY:
-    """Zeros that begin with a cache line."""
+    """Zeros that begin with a cache line; large ones with a large page of memory, of which NumPy asks the kernel for as
+    many as there are. To find the small pages of what is read here and there costs as much as to read it."""
     count = int(np.prod(shape))
-    whole = np.zeros(count + 8, kind)
-    skipped = -(whole.ctypes.data // 8) % 8
+    line = LARGE_PAGE // 8 if count * 8 >= LARGE_PAGE else 8
+    whole = np.zeros(count + 2 * line, kind)
+    skipped = -(whole.ctypes.data // 8) % line
     return whole[skipped : skipped + count].reshape(shape)
 
 

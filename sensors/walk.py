@@ -8,7 +8,7 @@ block of the kernel's packet ring, or records of flows that have no bytes at all
 
 import numpy as np
 
-from sensors.compiled import inlined, kernel
+from sensors.compiled import fetch_ahead, inlined, kernel
 from sensors.count import T_VLAN, moment, record, tally
 from sensors.framing import ETHERNET
 from sensors.headers import HEADER, MAPPED, WORDS
@@ -23,6 +23,8 @@ NEVER = (1 << 63) - 1
 FAR, NEAR = 10, 5
 """So many records before their turn the index, and then the row, of the host that they go to is asked for: with a
 hundred thousand hosts, waiting for memory costs more than all the rest."""
+AHEAD_BYTES, LINE_BYTES = 1_024, 64
+"""So far before the first of those records the bytes themselves are asked for, by lines of the caches."""
 CACHED_HOSTS = 4_096
 """Some 1.5 MB of rows and index."""
 MORE, REACHED, DAMAGED = 0, 1, 2
@@ -141,6 +143,16 @@ def _expect_frame(index, rows, state, buffer, at, stop, link, is_near):
 
 
 @inlined
+def _expect_bytes(buffer, at, stop):
+    """Asks for a frame's bytes: another processor wrote them, and what guesses by itself stops at the end of a page."""
+    ahead = at + AHEAD_BYTES
+    if ahead + 2 * LINE_BYTES < stop:
+        fetch_ahead(buffer, (ahead,))
+        fetch_ahead(buffer, (ahead + LINE_BYTES,))
+        fetch_ahead(buffer, (ahead + 2 * LINE_BYTES,))
+
+
+@inlined
 def _next_frame(buffer, at, stop):
     """Where the frame behind this one begins; `stop` behind the last."""
     step = _u32(buffer, at, False)
@@ -162,6 +174,7 @@ def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
         if at + 68 > stop:
             break
         while leads < FAR and far + 68 <= stop:
+            _expect_bytes(buffer, far, stop)
             _expect_frame(index, rows, state, buffer, far, stop, link, False)
             far, leads = _next_frame(buffer, far, stop), leads + 1
         while follows < NEAR and near < far and near + 68 <= stop:

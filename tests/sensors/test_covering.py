@@ -11,10 +11,11 @@ from rules.traffic import Detection, State
 from rules.zone import Metric, Zone
 from sensors import walk
 from sensors.attack import Attack
+from sensors.covering_kernel import add_up
 from sensors.engine import Engine
 from sensors.headers import HEADER, Column
 from sensors.settings import Detecting, Memory
-from sensors.tables import ANY, LINE, LINES, key
+from sensors.tables import ANY, LINE, LINES, PINNED, ROW_WORDS, key
 
 MILLISECOND = 1_000_000
 V4, V6 = ip_network("198.51.100.0/22"), ip_network("2001:db8::/32")
@@ -161,3 +162,17 @@ def test_every_length_counts_what_its_hosts_count() -> None:
         # Parts are summed at the tick that begins after the last packet.
         assert int(gained[row]) == pytest.approx(sum(inside), rel=0.11), prefix
     assert int(gained[stage.engine._covering.first_zone]) == sum(hosts.values())
+
+
+def test_every_part_is_the_sum_of_its_halves() -> None:
+    before = np.random.default_rng(3).integers(0, 1_000, (200, ROW_WORDS))
+    rows = before.copy()
+    add_up(rows, np.array([0, 128]))
+    for first in (0, 128):
+        leaves = before[first + 32 : first + 64, :PINNED]
+        for part in range(2, 32):
+            size = 32 >> part.bit_length() - 1
+            begin = (part - (1 << part.bit_length() - 1)) * size
+            assert (rows[first + part, :PINNED] == leaves[begin : begin + size].sum(axis=0)).all()
+    rows[:, :PINNED], before[:, :PINNED] = 0, 0
+    assert (rows == before).all(), "nothing but the counts"

@@ -11,6 +11,7 @@ from kernel_rig import A, B, counted
 from rawframes import SYN, ethernet, ip, tcp, udp
 
 from rules.match import Network
+from rules.traffic import AMPLIFICATION_SERVICES
 from sensors import tables, walk
 from sensors.headers import HEADER, Column, Total
 from sensors.prefixes import intervals
@@ -155,3 +156,16 @@ def test_the_normal_history_keeps_a_share_from_hours_ago() -> None:
     assert (hours < 128 / 3600).sum() == 128
     assert 30 < (hours > 2).sum() < 120
     assert hours.max() > 4
+
+
+def test_what_every_packet_needs_lies_in_large_pages() -> None:
+    made = tables.make()
+    for array in (made.index, made.rows, made.ring, made.normal, made.state):
+        assert array.ctypes.data % tables.LARGE_PAGE == 0
+    assert tables.make(rows=64, ring=64, normal=64).index.ctypes.data % 64 == 0, "a cache line"
+
+
+def test_each_port_of_a_reflector_has_its_own_bit() -> None:
+    bits = tables.reflector_ports(conversations=True)
+    found = [port for port in range(65_536) if bits[port >> 3] >> (port & 7) & 1]
+    assert found == sorted(AMPLIFICATION_SERVICES)
