@@ -18,6 +18,9 @@ _KNOWN_OTHERS = {
     0x8009: "traffic-marking",
     0x0800: "redirect or copy to next hop",
     0x010C: "redirect to IPv4",
+    # Passing over these would widen the rule to every interface.
+    0x0702: "interface-set",
+    0x4702: "interface-set",
 }
 
 

@@ -6,7 +6,7 @@ Looks at one match alone, neither at who asks nor at what else is there. Most of
 from collections.abc import Iterator
 
 from rules.action import Discard, RateLimit
-from rules.components import Bitmask, Numeric, Spans
+from rules.components import Bitmask, Numeric, Operator, Spans
 from rules.findings import Finding, error, warning
 from rules.guard_values import Limits
 from rules.match import FRAGMENT_BITS, ICMP, ICMPV6, MAXIMUM, TCP, UDP, Component, Family, Match, OffsetPrefix
@@ -153,7 +153,8 @@ def _lengths(match: Match, limits: Limits) -> Iterator[Finding]:
     if match.packet_length is None:
         return
     shortest, text = _SHORTEST[match.ip_family], _text(match, Component.PACKET_LENGTH)
-    values = [comparison.value for comparison in match.packet_length.comparisons()]
+    pointless = (Operator.TRUE, Operator.FALSE)
+    values = [one.value for one in match.packet_length.comparisons() if one.operator not in pointless]
     if any(value < shortest for value in values):
         reason = f"a packet has at least {shortest} bytes in {match.ip_family.label}; the length counts the IP header"
         fix = f"use lengths from {shortest} to 65535"

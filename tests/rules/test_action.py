@@ -58,6 +58,8 @@ def test_a_negative_rate_counts_as_none(negative: float) -> None:
         rate(2e12),
         rate(0) + bytes.fromhex("800c000000000000"),
         rate(0) + bytes.fromhex("8007000000000001"),
+        rate(0) + bytes.fromhex("07020000fde8c001"),
+        rate(0) + bytes.fromhex("47020000fde8c001"),
     ],
 )
 def test_doubtful_communities_are_refused(raw: bytes) -> None:

@@ -452,6 +452,11 @@ def test_sensible_matches_pass_without_a_word(text: str) -> None:
     assert say(match(text)) == {}
 
 
+@pytest.mark.parametrize("lengths", [">=100&<=50", ">=0"])
+def test_a_length_that_nothing_or_everything_has_is_not_called_short(lengths: str) -> None:
+    assert "guard.length.range" not in say(match(HOST + f"protocol =udp; packet-length {lengths};"))
+
+
 def test_low_rates_are_worth_a_warning_and_show_both_units() -> None:
     finding = say(match(HOST + "protocol =udp;", "rate-limit 9599"))["guard.rate.low"]
     assert finding.severity is Severity.WARNING and "76792 bit/s" in finding.value
