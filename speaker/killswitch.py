@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -307,7 +307,18 @@ def _has_obeyed(status: Accepted, mode: KillMode) -> bool:
 def _report(mode: KillMode, status: Accepted, was_killed: bool, problem: str) -> Report:
     kill = status.body.get("kill")
     counts = kill if isinstance(kill, dict) else {}
-    return Report(mode, int(counts.get("clear", 0)), int(counts.get("neighbours", 0)), was_killed, problem)
+    note = untold(status.body) if mode in (KillMode.WITHDRAW_ALL, KillMode.WITHDRAW_AUTOMATIC) else ""
+    return Report(mode, int(counts.get("clear", 0)), int(counts.get("neighbours", 0)), was_killed, problem, note)
+
+
+def untold(status: Mapping[str, object]) -> str:
+    """Which neighbours can't have heard of a withdrawal, for people; empty: none. `status`: a status answer's body."""
+    neighbours = status.get("neighbours")
+    given = [one for one in neighbours if isinstance(one, dict)] if isinstance(neighbours, list) else []
+    names = [str(one.get("name")) for one in given if one.get("up") is not True]
+    if not names:
+        return ""
+    return f"no session with {', '.join(names)}: a router may keep rules until its graceful restart time is over"
 
 
 class Watch:

@@ -51,17 +51,33 @@ def environment() -> Mapping[str, str]:
 
 def load(path: Path, variables: Mapping[str, str] | None = None) -> Config:
     """File and environment as a `Config`; raises `Refused` with every problem. `variables` replaces the environment."""
+    return _sound(read(path, variables))
+
+
+def parse(text: str, origin: str, variables: Mapping[str, str] | None = None) -> Config:
+    """The `Config` of a TOML text; `origin` names it in errors."""
+    return _sound(typed(text, origin, variables))
+
+
+def _sound(config: Config) -> Config:
+    if found := problems(config):
+        raise Refused.all(found)
+    return config
+
+
+def read(path: Path, variables: Mapping[str, str] | None = None) -> Config:
+    """As `load`, each value looked at for itself: `problems` says which don't go together."""
     try:
         text = path.read_text()
     except OSError as error:
         raise Refused("config", path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Refused("config", path, "is not UTF-8 text") from None
-    return parse(text, str(path), environment() if variables is None else variables)
+    return typed(text, str(path), environment() if variables is None else variables)
 
 
-def parse(text: str, origin: str, variables: Mapping[str, str] | None = None) -> Config:
-    """The `Config` of a TOML text; `origin` names it in errors."""
+def typed(text: str, origin: str, variables: Mapping[str, str] | None = None) -> Config:
+    """As `parse`, each value looked at for itself."""
     try:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -69,13 +85,22 @@ def parse(text: str, origin: str, variables: Mapping[str, str] | None = None) ->
         raise Refused("config", origin, f"is not TOML: {error}") from None
     _override(tree, variables or {})
     try:
-        config = Config.model_validate(tree)
+        return Config.model_validate(tree)
     except ValidationError as error:
         raise Refused.all(_problem(entry) for entry in error.errors()) from None
-    neighbours(config)
+
+
+def problems(config: Config) -> list[Problem]:
+    """What doesn't go together."""
+    found: list[Problem] = []
+    try:
+        neighbours(config)
+    except Refused as error:
+        found += error.problems
     if bool(config.worker.webhook_url) != bool(config.worker.webhook_secret):
-        raise Refused("worker.webhook_secret", "", "webhook_url and webhook_secret go together: receivers must verify")
-    return config
+        reason = "webhook_url and webhook_secret go together: receivers must verify"
+        found.append(Problem("worker.webhook_secret", "", reason))
+    return found
 
 
 def neighbours(config: Config) -> tuple[Neighbour, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
-from stopbank.config_values import AnyAddress, AutonomousSystem, Port, Prefixed, Section, as_path
+from stopbank.config_values import AnyAddress, AutonomousSystem, Listening, Port, Prefixed, Section, as_path
 
 
 class Paths(Section):
@@ -22,7 +22,7 @@ class Intake(Section):
     """The sensors' door."""
 
     enabled: bool = True
-    listen: str = "0.0.0.0"
+    listen: Listening = "0.0.0.0"
     port: Port = 8443
     public_name: str = "localhost"
     """How sensors reach this machine: goes into the enrolment token."""
@@ -34,7 +34,7 @@ class Web(Section):
     """The pages."""
 
     enabled: bool = True
-    listen: str = "127.0.0.1"
+    listen: Listening = "127.0.0.1"
     port: Port = 8080
 
 

@@ -70,30 +70,43 @@ class NeighbourSection(Section):
 def neighbours(sections: Iterable[NeighbourSection], speaker: Speaker) -> tuple[Neighbour, ...]:
     """The neighbours as values; raises `Refused` with the problems of all of them."""
     problems: list[Problem] = []
-    found: list[Neighbour] = []
-    for index, section in enumerate(sections):
+    given, found = tuple(sections), []
+    for index, section in enumerate(given):
         field = f"neighbours[{index}]"
         try:
             found.append(_neighbour(section, speaker))
         except Refused as error:
             problems += [Problem(f"{field}.{one.field}", one.value, one.reason) for one in error.problems]
-    problems += _repeats(found, "name", [one.name for one in found])
-    problems += _repeats(found, "peer_address", [str(one.peer_address) for one in found])
+    problems += _repeats("name", [one.name for one in given])
+    problems += _repeats("peer_address", [str(one.peer_address) for one in given])
     if problems:
         raise Refused.all(problems)
     return tuple(found)
 
 
 def _neighbour(section: NeighbourSection, speaker: Speaker) -> Neighbour:
-    missing = [
+    problems = [
         Problem(name, "", f"give it here or in [speaker] as {name}")
         for name in ("local_as", "router_id")
         if getattr(section, name) is None and getattr(speaker, name) is None
     ]
-    if missing:
-        raise Refused.all(missing)
+    is_whole = not problems
+    try:
+        platforms.intersect(section.profiles)
+    except Refused as error:
+        problems += error.problems
+    if is_whole:
+        try:
+            built = _built(section, speaker)
+        except Refused as error:
+            problems += error.problems
+    if problems:
+        raise Refused.all(problems)
+    return built
+
+
+def _built(section: NeighbourSection, speaker: Speaker) -> Neighbour:
     values = {name: getattr(section, name) for name in type(section).model_fields}
-    platforms.intersect(section.profiles)
     communities = tuple(tuple(map(int, text.split(":"))) for text in section.blackhole_communities)
     return Neighbour(
         **values
@@ -108,7 +121,7 @@ def _neighbour(section: NeighbourSection, speaker: Speaker) -> Neighbour:
     )
 
 
-def _repeats(found: list[Neighbour], field: str, values: list[str]) -> list[Problem]:
+def _repeats(field: str, values: list[str]) -> list[Problem]:
     return [
         Problem(f"neighbours[{index}].{field}", value, "another neighbour has it too")
         for index, value in enumerate(values)

@@ -34,6 +34,16 @@ def as_address(given: Any) -> Address:
     return found
 
 
+def as_listening(given: Any) -> str:
+    """An address that a server can listen on; raises `ValueError`."""
+    if given == "localhost":
+        return "localhost"
+    try:
+        return str(as_address(given))
+    except ValueError:
+        raise ValueError("is no address to listen on, such as 127.0.0.1, 0.0.0.0 or ::") from None
+
+
 def as_path(given: Path) -> Path:
     """A path that a system can have and a terminal can show; raises `ValueError`."""
     if not str(given).isprintable():
@@ -45,6 +55,7 @@ def as_path(given: Path) -> Path:
 
 Prefixed = Annotated[Network, PlainValidator(as_prefix)]
 AnyAddress = Annotated[Address, PlainValidator(as_address)]
+Listening = Annotated[str, PlainValidator(as_listening)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 AutonomousSystem = Annotated[int, Field(ge=1, le=2**32 - 2)]
 

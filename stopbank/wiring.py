@@ -33,22 +33,33 @@ def program() -> tuple[str, ...]:
 
 
 def check(config: Config) -> None:
-    """Makes the settings of every part that is configured, as its process would; raises `Refused` with all problems."""
-    problems: list[Problem] = []
-    parts: list[Callable[[], object]] = []
+    """Raises `Refused` with everything that a part which is configured could not start with."""
+    if found := problems(config):
+        raise Refused.all(found)
+
+
+def problems(config: Config) -> list[Problem]:
+    """Makes the settings of every part that is configured, as its process would: what is wrong with them."""
+    found: list[Problem] = []
+    parts: list[tuple[str, Callable[[], object]]] = []
     if config.worker.webhook_url or config.worker.syslog:
-        parts.append(lambda: worker(config))
+        parts.append(("worker", lambda: worker(config)))
     if config.enforce != Enforce():
-        parts.append(lambda: enforce(config, (*program(), "enforce", "--hosted")))
+        parts.append(("enforce", lambda: enforce(config, (*program(), "enforce", "--hosted"))))
     if config.sensor.interfaces:
-        parts.append(lambda: sensor(config, ()))
-    for part in parts:
+        parts.append(("sensor", lambda: sensor(config, ())))
+    for section, part in parts:
         try:
             part()
         except Refused as error:
-            problems += error.problems
-    if problems:
-        raise Refused.all(problems)
+            found += (_within(section, one) for one in error.problems)
+    return found
+
+
+def _within(section: str, problem: Problem) -> Problem:
+    """With the section of the file before the field, where it isn't named yet."""
+    field = problem.field if problem.field.startswith(f"{section}.") else f"{section}.{problem.field}"
+    return Problem(field, problem.value, problem.reason)
 
 
 def limits(config: Config) -> Limits:
@@ -95,11 +106,20 @@ def worker(config: Config) -> "WorkerSettings":
     """The worker's settings; raises `Refused`."""
     from worker.settings import Settings, Syslog, Webhook
 
-    told = config.worker
-    webhook = None
-    if told.webhook_url and told.webhook_secret:
-        webhook = Webhook(told.webhook_url, told.webhook_secret.get_secret_value())
-    return Settings(webhook, Syslog.parse(told.syslog) if told.syslog else None, config.paths.state.resolve())
+    told, problems = config.worker, list[Problem]()
+    webhook = syslog = None
+    try:
+        if told.webhook_url and told.webhook_secret:
+            webhook = Webhook(told.webhook_url, told.webhook_secret.get_secret_value())
+    except Refused as error:
+        problems += error.problems
+    try:
+        syslog = Syslog.parse(told.syslog) if told.syslog else None
+    except Refused as error:
+        problems += error.problems
+    if problems:
+        raise Refused.all(problems)
+    return Settings(webhook, syslog, config.paths.state.resolve())
 
 
 def enforce(config: Config, command: tuple[str, ...]) -> "EnforceSettings":

@@ -1,7 +1,9 @@
 """`stopbank backup` and `restore`: keeping what was accepted."""
 
+import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +80,11 @@ def _exchange(source: Path, database: Path) -> None:
     database.parent.mkdir(mode=0o2770, parents=True, exist_ok=True)
     staged = database.with_suffix(".restoring")
     shutil.copyfile(source, staged)
+    # Whoever runs Stopbank must be able to write it, and nobody else need read it.
+    owner = (database if database.exists() else database.parent).stat()
+    staged.chmod(stat.S_IMODE(owner.st_mode) if database.exists() else 0o660)
+    with contextlib.suppress(PermissionError):
+        os.chown(staged, owner.st_uid, owner.st_gid)
     with staged.open("rb") as copy:
         os.fsync(copy.fileno())
     for suffix in ("-wal", "-shm", ""):

@@ -35,8 +35,9 @@ def check(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = Fal
     from stopbank import wiring
 
     try:
-        found = configuration.load(config)
-        wiring.check(found)
+        found = configuration.read(config)
+        if problems := [*configuration.problems(found), *wiring.problems(found)]:
+            raise Refused.all(problems)
     except Refused as error:
         refuse(error, as_json)
     names = [neighbour.name for neighbour in found.neighbours]

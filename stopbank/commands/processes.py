@@ -57,12 +57,12 @@ def stop(
     pid = running_pid(found.paths.state / PIDFILE)
     if pid is None:
         fail("Stopbank is not running with this state directory", REFUSED)
-    if withdraw:
-        _withdraw_everything(found)
+    untold = _withdraw_everything(found) if withdraw else ""
     _signal(pid, signal.SIGTERM)
     if not _until(lambda: running_pid(found.paths.state / PIDFILE) is None):
         fail(f"process {pid} has not ended after {STOP_SECONDS:.0f} s", REFUSED)
-    show({"ok": True, "withdrawn": withdraw}, as_json, "stopped" + (", everything withdrawn" if withdraw else ""))
+    shown = "stopped" + (", everything withdrawn" if withdraw else "") + (f"; {untold}" if untold else "")
+    show({"ok": True, "withdrawn": withdraw, "note": untold}, as_json, shown)
 
 
 def reload(config: ConfigPath = configuration.DEFAULT_PATH, as_json: AsJson = False) -> None:
@@ -98,8 +98,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
         fail(f"process {pid} is another user's: run this as root or as the user Stopbank runs as")
 
 
-def _withdraw_everything(found: configuration.Config) -> None:
-    """Ends every rule and waits until no neighbour holds any; what can't be verified ends the command."""
+def _withdraw_everything(found: configuration.Config) -> str:
+    """Ends every rule and waits until no neighbour holds any; what can't be verified ends the command.
+
+    Says which neighbours have no session, and can't have heard of it.
+    """
+    from speaker import killswitch
     from stopbank import local, opened
     from store.records import RuleFilter
 
@@ -114,6 +118,7 @@ def _withdraw_everything(found: configuration.Config) -> None:
             else f"{counted(left, 'announcement is', 'announcements are')} still out"
         )
         fail(f"{shown}; not stopped. `stopbank kill withdraw-all` forces it", REFUSED)
+    return killswitch.untold(local.status(found.paths.state) or {})
 
 
 def _announced(found: configuration.Config) -> int | None:

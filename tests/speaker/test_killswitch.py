@@ -60,6 +60,12 @@ def test_a_full_disk_keeps_nobody_from_the_switch(tmp_path: Path, mode: KillMode
     assert {path.name for path in tmp_path.iterdir()} <= {"kill.json", "other"}
 
 
+def test_who_has_no_session_is_named_after_a_withdrawal() -> None:
+    up, down = {"name": "edge1", "up": True}, {"name": "edge2", "up": False}
+    assert "no session with edge2, edge3: " in killswitch.untold({"neighbours": [up, down, {"name": "edge3"}]})
+    assert killswitch.untold({"neighbours": [up]}) == killswitch.untold({}) == ""
+
+
 def test_a_link_of_nonsense_is_a_freeze(tmp_path: Path) -> None:
     (tmp_path / killswitch.FLAG).symlink_to("somewhere else")
     assert killswitch.read(tmp_path).mode is KillMode.FREEZE

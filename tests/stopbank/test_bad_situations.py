@@ -174,7 +174,7 @@ def test_nothing_runs_and_nothing_was_set_up(run: Run, words: tuple[str, ...]) -
     ("section", "field"),
     [
         ('[worker]\nsyslog = "nowhere"', "syslog"),
-        ('[worker]\nwebhook_url = "ftp://x"\nwebhook_secret = "short"', "webhook_url"),
+        ('[worker]\nwebhook_url = "ftp://x"\nwebhook_secret = "short"\nsyslog = "tcp:/x"', "worker.webhook_url"),
         ('[enforce]\nlocal_as = 1', "enforce.local_address"),
         ('[sensor]\ninterfaces = ["eth1"]\nvantage = "sideways"', "sensor.vantage"),
     ],

@@ -56,6 +56,46 @@ def test_all_problems_are_reported_at_once() -> None:
     assert "192.0.2.0/24" in str(error.value)
 
 
+def test_values_that_do_not_go_together_are_all_named_at_once() -> None:
+    text = """
+    speaker = { local_as = 65000, router_id = "192.0.2.1" }
+    worker = { webhook_url = "https://hooks.example.net" }
+    [[neighbours]]
+    name = "one"
+    peer_address = "192.0.2.2"
+    local_address = "2001:db8::1"
+    peer_as = 65000
+    profiles = ["cisco"]
+    hold_time_seconds = 1
+    [[neighbours]]
+    name = "one"
+    peer_address = "192.0.2.2"
+    local_address = "192.0.2.1"
+    peer_as = 65000
+    """
+    with pytest.raises(Refused) as caught:
+        parse(text, "text")
+    assert {problem.field for problem in caught.value.problems} == {
+        "neighbours[0].profiles",
+        "neighbours[0].peer_address",
+        "neighbours[0].hold_time_seconds",
+        "neighbours[1].name",
+        "neighbours[1].peer_address",
+        "worker.webhook_secret",
+    }
+
+
+@pytest.mark.parametrize(("given", "is_good"), [("0.0.0.0", True), ("::1", True), ("localhost", True), ("here", False)])
+@pytest.mark.parametrize("section", ["web", "intake"])
+def test_what_nobody_can_listen_on_is_refused(section: str, given: str, is_good: bool) -> None:
+    text = f'[{section}]\nlisten = "{given}"'
+    if is_good:
+        parse(text, "text")
+    else:
+        with pytest.raises(Refused, match=rf"{section}.listen: 'here': is no address to listen on"):
+            parse(text, "text")
+
+
 def test_a_neighbour_inherits_router_id_and_as_from_the_speaker() -> None:
     (edge,) = neighbours(parse(NEIGHBOUR, "test"))
     assert (edge.local_as, edge.router_id) == (64500, IPv4Address("192.0.2.10"))

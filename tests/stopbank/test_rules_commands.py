@@ -1,7 +1,9 @@
 """`stopbank rules`: text, values and bytes agree, and what is wrong is said once, clearly, with the right exit code."""
 
 import json
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +122,19 @@ def test_backup_and_restore_bring_everything_back(run: Run) -> None:
     assert run("restore", "copy.db").code == 0
     assert len(json.loads(run("rules", "list", "--json").out)) == 1
     assert json.loads(run("audit", "verify", "--json").out)["ok"]
+
+
+def test_a_restored_database_is_as_open_and_as_closed_as_the_one_before(run: Run, tmp_path: Path) -> None:
+    run("zone", "add", "web", "--prefix", "203.0.113.0/24")
+    run("backup", "copy.db")
+    (database,) = tmp_path.rglob("stopbank.db")
+    for mode in (0o660, 0o640):
+        database.chmod(mode)
+        assert run("restore", "copy.db").code == 0
+        assert stat.S_IMODE(database.stat().st_mode) == mode
+    database.rename(tmp_path / "gone")
+    assert run("restore", "copy.db").code == 0
+    assert stat.S_IMODE(database.stat().st_mode) == 0o660
 
 
 def test_what_is_no_backup_is_not_restored(run: Run, tmp_path: Any) -> None:
