@@ -24,6 +24,7 @@ from rules.policy import Ask, Hold, Mitigate
 from rules.quiet import step
 from rules.rule import RuleId, Scope
 from rules.zone import Zone
+from speaker import incident_rows
 from speaker.clock import Clock
 from speaker.settings import Settings
 from speaker.unattended import Passed, passed
@@ -270,7 +271,7 @@ class Incidents:
     # -------------------------------------------------------------------------------------------------------- storing
 
     def _saved(self, incident: Incident, now: datetime) -> Incident:
-        record = _record(incident, self._why.get(incident.id or 0, ""), now)
+        record = incident_rows.row(incident, self._why.get(incident.id or 0, ""), now)
         alone: dict[str, object] = {"unattended": self._passed.get(incident.id, Passed.LITTLE).value}
         if incident.alone_since:
             alone["alone_until"] = (incident.alone_since + self._longest_alone).isoformat()
@@ -295,66 +296,10 @@ class Incidents:
         if found:
             messages = [(one.detection, one.received) for one in reversed(found)]
             restored = logic.restore(number, messages, zone, self.settings.patience)
-            self._last[restored.zone, restored.target] = _completed(restored, record)
+            self._last[restored.zone, restored.target] = incident_rows.completed(restored, record)
             self._passed[number] = Passed(record.document.get("unattended", ""))
 
     def _is_forgotten(self, record: IncidentRecord) -> bool:
         if record.closed is None:
             return False
         return (self._clock.wall() - record.closed).total_seconds() > self.settings.patience.memory
-
-
-def _record(incident: Incident, why: str, now: datetime) -> IncidentRecord:
-    first = incident.vectors[0] if incident.vectors else None
-    return IncidentRecord(
-        id=incident.id,
-        zone=incident.zone,
-        target=str(incident.target),
-        state=incident.phase.value,
-        opened=incident.opened,
-        updated=now,
-        closed=incident.closed,
-        vector=str(first.vector) if first else "",
-        severity=max((part.latest.severity for part in incident.parts), default=0.0),
-        peak_packets_per_second=incident.peak.packets_per_second,
-        peak_bits_per_second=incident.peak.bits_per_second,
-        document={
-            "why": why,
-            "rules": sorted(incident.rules),
-            "barred": sorted(incident.barred),
-            "carried": incident.carried,
-            "filtered_until": incident.filtered_until.isoformat() if incident.filtered_until else None,
-            "alone_since": incident.alone_since.isoformat() if incident.alone_since else None,
-            "sensors": [part.sensor for part in incident.parts],
-            "sources": max((part.latest.sources for part in incident.parts), default=0),
-            "rate": {
-                "packets_per_second": incident.rate(now).packets_per_second,
-                "bits_per_second": incident.rate(now).bits_per_second,
-            },
-            "is_confirmed": incident.is_confirmed,
-            "recurrence": incident.recurrence,
-        },
-    )
-
-
-def _completed(incident: Incident, record: IncidentRecord) -> Incident:
-    document = record.document
-    until, alone = document.get("filtered_until"), document.get("alone_since")
-    # Of a long incident only the latest messages are read; what the earlier ones counted stands in the record.
-    recurrence, carried = (int(str(document.get(name, 0))) for name in ("recurrence", "carried"))
-    counted = incident.recurrence - incident.carried
-    is_closed = record.closed is not None
-    return replace(
-        incident,
-        phase=Phase.CLOSED if is_closed else incident.phase,
-        closed=record.closed,
-        rules=frozenset(RuleId(str(one)) for one in _list(document.get("rules"))),
-        barred=frozenset(RuleId(str(one)) for one in _list(document.get("barred"))),
-        carried=max(carried, recurrence - counted),
-        filtered_until=datetime.fromisoformat(str(until)) if until else None,
-        alone_since=datetime.fromisoformat(str(alone)) if alone else None,
-    )
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

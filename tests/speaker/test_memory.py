@@ -22,8 +22,9 @@ from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, Ve
 from rules.zone import Mode
 from speaker.clock import Clock, Moment
 from speaker.exchange import Away, Configured, Known, Left, Look, Report, Switched, ToLoop
-from speaker.memory import CHUNK, LEISURE_SECONDS, Memory
+from speaker.memory import Memory
 from speaker.settings import Settings
+from speaker.verdicts import CHUNK, LEISURE_SECONDS
 from speaker.wishes import Remembered, Wish
 from store import canonical
 from store.records import World
