@@ -8,18 +8,14 @@ neighbour follows `rules.lifecycle` alone.
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 
 from rules.lifecycle import Announcement, Effect, Event, Phase
 from rules.neighbour import Address, Neighbour
-from rules.rule import Blackhole, Rule, RuleId
-from speaker import commands
-from speaker.commands import BATCH_LIMIT, Route
+from rules.rule import Rule, RuleId
+from speaker.commands import Route
+from speaker.due import Due, Entry
 from speaker.fitness import Fitness, Key
 from speaker.orders import Command, Status, Verb
-
-LOOK_AHEAD = 2_000
-"""How far a blackhole looks for company in the queue."""
 
 SETTLING_SECONDS = 5.0
 """A rule's attributes change no sooner than this after the last command about it: ExaBGP queues by attributes, and a
@@ -27,21 +23,6 @@ change that meets an unsent announcement of the same rule may reach the router b
 
 RETRY_SECONDS = 60.0
 """How long a withdrawal that kept failing rests."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One rule at one neighbour."""
-
-    route: Route
-    """What ExaBGP was told last, or will be told next."""
-    announcement: Announcement = field(default_factory=Announcement)
-    effect: Effect | None = None
-    in_flight: bool = False
-    alone: bool = False
-    """It shared a command that was refused: next time it gets its own."""
-    told_at: float = -1e9
-    detail: str = ""
 
 
 class Ledger:
@@ -57,13 +38,13 @@ class Ledger:
         self._expected: set[RuleId] = set()
         """Rules that may be wanted: nobody has judged them yet."""
         self._fitness = Fitness()
-        self._entries: dict[Key, _Entry] = {}
+        self._entries: dict[Key, Entry] = {}
         self._by_rule: dict[RuleId, dict[Address, None]] = {}
         self._taken: dict[Address, set[RuleId]] = {}
         """Neighbour -> rules that count against its budget."""
         self._waiting: dict[Address, dict[RuleId, None]] = {}
         """Neighbour -> rules that found its budget used up, first come first served."""
-        self._queues: dict[Verb, dict[Key, None]] = {Verb.WITHDRAW: {}, Verb.ANNOUNCE: {}}
+        self._due = Due(self._entries, self._by_rule)
         self._later: list[tuple[float, Key]] = []
         self._busy: dict[Address, int] = {}
         """Neighbour -> entries with something to be said or in flight."""
@@ -143,7 +124,7 @@ class Ledger:
         for key, (route, _) in listed.items():
             known = self._entries.get(key)
             if known is None or not known.announcement.may_be_on_the_router:
-                self._new(key, _Entry(route, Announcement(Phase.ACTIVE)))
+                self._new(key, Entry(route, Announcement(Phase.ACTIVE)))
         self.is_paused = False
         self.settle_all(now)
 
@@ -152,15 +133,12 @@ class Ledger:
         if self.is_paused:
             return None
         self._wake(now)
-        for verb, queue in self._queues.items():
-            if queue:
-                command = self._command(verb, next(iter(queue)), now)
-                for key, _ in command.routes:
-                    entry = self._entries[key]
-                    entry.effect, entry.in_flight, entry.told_at = None, True, now
-                    del queue[key]
-                return command
-        return None
+        command = self._due.take()
+        if command is not None:
+            for key, _ in command.routes:
+                entry = self._entries[key]
+                entry.effect, entry.in_flight, entry.told_at = None, True, now
+        return command
 
     def answered(self, command: Command, accepted: bool, now: float) -> None:
         """The answer to a command that `next_command` gave."""
@@ -187,7 +165,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many announcements are still to be told."""
-        return len(self._queues[Verb.ANNOUNCE])
+        return self._due.announcements
 
     def is_settled(self, peer: Address) -> bool:
         """Whether nothing is to be said to a neighbour any more and every answer is there."""
@@ -221,7 +199,7 @@ class Ledger:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _stands(self, key: Key, entry: _Entry, route: Route) -> bool:
+    def _stands(self, key: Key, entry: Entry, route: Route) -> bool:
         """Whether it is active as it is wanted: what most answers come to."""
         is_wanted = self._wanted.get(key[1]) is route.rule and not self._fitness.is_barred(key)
         return is_wanted and entry.announcement.phase is Phase.ACTIVE and entry.route is route
@@ -241,13 +219,13 @@ class Ledger:
         if fit.is_full:
             self._waiting.setdefault(peer, {})[rule_id] = None
         if entry is None or entry.announcement.phase is Phase.ENDED:
-            entry = self._new(key, _Entry(fit.route))
+            entry = self._new(key, Entry(fit.route))
         if fit.reason:
             self._expel(key, entry, fit.reason, now)
         else:
             self._offer(key, entry, fit.route, now)
 
-    def _offer(self, key: Key, entry: _Entry, route: Route, now: float) -> None:
+    def _offer(self, key: Key, entry: Entry, route: Route, now: float) -> None:
         phase = entry.announcement.phase
         if phase in (Phase.PROPOSED, Phase.UNFIT):
             entry.route, entry.detail = route, ""
@@ -261,19 +239,19 @@ class Ledger:
             entry.route = route
             self._step(key, entry, Event.CHANGED, now)
 
-    def _expel(self, key: Key, entry: _Entry, reason: str, now: float) -> None:
+    def _expel(self, key: Key, entry: Entry, reason: str, now: float) -> None:
         if (entry.announcement.phase, entry.detail) == (Phase.UNFIT, reason):
             return
         entry.detail = reason
         self._step(key, entry, Event.UNFIT, now)
 
-    def _end(self, key: Key, entry: _Entry, now: float) -> None:
+    def _end(self, key: Key, entry: Entry, now: float) -> None:
         if entry.announcement.phase not in (Phase.ENDED, Phase.WITHDRAWING):
             self._step(key, entry, Event.ENDED, now)
         if not entry.announcement.may_be_on_the_router:
             self._forget(key)
 
-    def _step(self, key: Key, entry: _Entry, event: Event, now: float) -> None:
+    def _step(self, key: Key, entry: Entry, event: Event, now: float) -> None:
         before = entry.announcement.phase
         entry.announcement, effect = entry.announcement.step(event)
         phase = entry.announcement.phase
@@ -288,12 +266,12 @@ class Ledger:
         if phase is not before or event is Event.UNFIT:
             self._changes[key] = self._status(key, entry)
 
-    def _status(self, key: Key, entry: _Entry) -> Status:
+    def _status(self, key: Key, entry: Entry) -> Status:
         phase = entry.announcement.phase
         detail = "" if phase is Phase.ACTIVE else entry.detail
         return Status(key[1], key[0], self.name(key[0]), phase, detail)
 
-    def _count(self, key: Key, entry: _Entry, now: float) -> None:
+    def _count(self, key: Key, entry: Entry, now: float) -> None:
         """Keep the neighbour's budget, and let somebody in when there is room again."""
         peer, rule = key
         taken = self._taken.setdefault(peer, set())
@@ -311,26 +289,22 @@ class Ledger:
             if len(taken) > room or candidate in self._waiting[peer]:
                 return
 
-    def _queue(self, key: Key, entry: _Entry, effect: Effect) -> None:
+    def _queue(self, key: Key, entry: Entry, effect: Effect) -> None:
         if entry.effect is None and not entry.in_flight:
             self._busy[key[0]] = self._busy.get(key[0], 0) + 1
-        self._drop_from_queues(key)
+        self._due.drop(key)
         entry.effect = effect
         if not entry.in_flight:
-            self._queues[Verb.ANNOUNCE if effect is Effect.ANNOUNCE else Verb.WITHDRAW][key] = None
+            self._due.add(key, Verb.ANNOUNCE if effect is Effect.ANNOUNCE else Verb.WITHDRAW)
 
-    def _release(self, key: Key, entry: _Entry) -> None:
+    def _release(self, key: Key, entry: Entry) -> None:
         """No answer will come, and nothing is queued."""
         if entry.in_flight or entry.effect is not None:
-            self._drop_from_queues(key)
+            self._due.drop(key)
             entry.in_flight, entry.effect = False, None
             self._busy[key[0]] -= 1
 
-    def _drop_from_queues(self, key: Key) -> None:
-        for queue in self._queues.values():
-            queue.pop(key, None)
-
-    def _new(self, key: Key, entry: _Entry) -> _Entry:
+    def _new(self, key: Key, entry: Entry) -> Entry:
         if key in self._entries:
             self.counts[key[0], self._entries[key].announcement.phase] -= 1
         self.counts[key[0], entry.announcement.phase] += 1
@@ -360,40 +334,6 @@ class Ledger:
             if entry is not None and entry.announcement.phase is Phase.STUCK:
                 self._step(key, entry, Event.RETRIED, now)
             self._settle_at(*key, now)
-
-    def _command(self, verb: Verb, key: Key, now: float) -> Command:
-        """The command for this key, with as much company as one line may have."""
-        entry = self._entries[key]
-        peers = [key[0]] if entry.alone else self._in_company(verb, key, entry.route)
-        rules = [key[1]]
-        if isinstance(entry.route.rule, Blackhole) and not entry.alone:
-            rules += self._batch(verb, key, entry.route, peers)
-        routes = [self._entries[key[0], rule].route for rule in rules]
-        write = commands.announce if verb is Verb.ANNOUNCE else commands.withdraw
-        pairs = ((peer, rule) for peer in peers for rule in rules)
-        return Command(write(routes, peers), verb, tuple((pair, self._entries[pair].route) for pair in pairs))
-
-    def _in_company(self, verb: Verb, key: Key, route: Route) -> list[Address]:
-        """Neighbours that are to be told the same route by the same verb."""
-        peers = self._by_rule[key[1]]
-        return [key[0], *(peer for peer in peers if peer != key[0] and self._is_due(verb, (peer, key[1]), route))]
-
-    def _is_due(self, verb: Verb, key: Key, route: Route) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and key in self._queues[verb] and not entry.alone and entry.route == route
-
-    def _batch(self, verb: Verb, key: Key, route: Route, peers: list[Address]) -> list[RuleId]:
-        """Further blackholes with equal attributes that are due at exactly these neighbours."""
-        found: list[RuleId] = []
-        for looked, (peer, rule) in enumerate(self._queues[verb]):
-            if looked > LOOK_AHEAD or len(found) >= BATCH_LIMIT - 1:
-                break
-            other = self._entries[peer, rule]
-            if peer != key[0] or rule == key[1] or other.alone or not commands.may_share_line(route, other.route):
-                continue
-            if set(self._in_company(verb, (peer, rule), other.route)) == set(peers):
-                found.append(rule)
-        return found
 
 
 _ANSWERS = {
