@@ -17,7 +17,7 @@ from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
 from sensors.engine import Engine
 from sensors.findings import Incident, Report
-from sensors.floors import CARPETS, FACTOR, carpet, least
+from sensors.floors import CARPETS, FACTOR, least, least_carpet
 from sensors.headers import COLUMNS, Column, Kind, Total
 from sensors.lingering import Lingering
 from sensors.pcapfile import CaptureFile, open_capture
@@ -141,7 +141,7 @@ def _measures(pps: float | None) -> Measures:
     for number, kind in enumerate(kinds):
         sums[kind, number] = 1
         limits[0, number] = least(kind) if pps is None else pps
-        wide[0, number] = carpet(kind) if pps is None else np.inf
+        wide[0, number] = least_carpet(kind) if pps is None else np.inf
     sums[Column.PACKETS, -1] = 1
     if pps is not None:
         limits[0, -1] = pps

@@ -86,6 +86,11 @@ def carpet(kind: Kind) -> float:
     return float(_DEFAULTS[CARPETS.get(kind, Metric.PACKETS)])
 
 
+def least_carpet(kind: Kind) -> float:
+    """The lowest such rate: of SYNs those that stay half-open."""
+    return FLOORS[kind].diffuse if kind is Kind.SYN else carpet(kind)
+
+
 def least(kind: Kind) -> float:
     """The lowest rate at which packets of a kind may be an attack, per second."""
     lower = {Kind.SYN: HALF_OPEN, **dict.fromkeys(TUNNELS, FRESH)}

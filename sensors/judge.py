@@ -35,6 +35,7 @@ from sensors.floors import (
     UNASKED,
     Floor,
     carpet,
+    least_carpet,
 )
 from sensors.headers import Kind
 from sensors.origins import folded, varied
@@ -164,7 +165,9 @@ def judge_prefix(target: Network, incoming: ANY, outgoing: ANY, seconds: float) 
         if not view.sends:
             # Seen in one direction, downloads and calls of many look no different.
             member &= ~view.streams(member)
-        if weights[member].sum() >= carpet(kind) * FACTOR**part * span:
+        is_half_open = kind is Kind.SYN and _goes_nowhere(view, member) and view.is_diffuse(member)
+        limit = least_carpet(kind) if is_half_open else carpet(kind)
+        if weights[member].sum() >= limit * FACTOR**part * span:
             attack |= member
     if varied(incoming[attack], "destination") < _HOSTS:
         return nothing(len(incoming))
@@ -191,12 +194,10 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         return _condemned_udp(view, kind, member)
     guilty = view.above(member, FLOORS[kind])
     if kind is Kind.SYN:
-        # Lost answers and sampling leave single SYNs behind, but then most of what comes is something else.
-        others = view.weights[np.isin(view.incoming["kind"], _GOING_ON)].sum()
         knocking = member & ~_retrying(view)
         is_one_port = insisting(view.incoming[knocking], view.weights[knocking])
         half_open = view.above(member, HALF_OPEN) or (is_one_port and view.above(knocking, INSISTING))
-        guilty |= others < view.weights[member].sum() and half_open
+        guilty |= half_open and _goes_nowhere(view, member)
     elif kind is Kind.ACK:
         # Where connections are made all the time, some were made before anybody looked.
         made = np.isin(ordinary.flows(view.incoming), ordinary.begun(view.incoming))
@@ -208,6 +209,12 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         streams = view.streams(member)
         guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
     return member if guilty or _unwanted(view, member) else np.zeros(len(member), bool)
+
+
+def _goes_nowhere(view: _View, syns: BOOLS) -> bool:
+    """Whether SYNs are most of what comes over TCP: lost answers and sampling leave single ones behind, too."""
+    others = view.weights[np.isin(view.incoming["kind"], _GOING_ON)].sum()
+    return bool(others < view.weights[syns].sum())
 
 
 def _retrying(view: _View) -> BOOLS:

@@ -1,6 +1,8 @@
 """Captures without zones: what is proven to be of no use is an attack at low rates, too; who looks for open ports is
 none at high ones."""
 
+from ipaddress import ip_network
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,11 +10,12 @@ from hypothesis import strategies as st
 
 from sensors.classify import classify
 from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, HEADER, MAPPED, Kind
-from sensors.judge import judge
+from sensors.judge import judge, judge_prefix
 from sensors.ordinary import scans
 from sensors.tables import ANY
 from sensors.unwanted import forged, refused
 
+PREFIX = ip_network("203.0.113.0/24")
 HOST, SCANNER = 0xCB007109, 0x08080808
 _PROTOCOLS = {Kind.UDP: 17, Kind.AMPLIFICATION: 17, Kind.ICMP: 1}
 NOBODY = np.zeros(0, HEADER)
@@ -108,6 +111,18 @@ def test_a_client_that_never_tires_of_a_server_that_is_down_is_no_flood() -> Non
     for length, expected in ((60, False), (40, True)):
         syns = got(Kind.SYN, 3_000, SCANNER, (np.arange(3_000), 8_080), length)
         assert guilty(syns, back(syns, Kind.RST)) == expected
+
+
+@pytest.mark.parametrize(
+    ("rate", "senders", "expected"), [(9_000, 9_000, True), (9_000, 3, False), (3_500, 3_500, False)]
+)
+def test_half_open_syns_over_a_prefix_are_a_carpet_earlier(rate: int, senders: int, expected: bool) -> None:
+    syns = got(Kind.SYN, rate, np.resize(anywhere(senders), rate), (np.arange(rate) + 1_024, 443), 60)
+    syns["destination_low"] = MAPPED | (HOST & ~0xFF) + np.arange(rate) % 256
+    assert judge_prefix(PREFIX, syns, NOBODY, 1.0).guilty == expected
+    visitors = np.concatenate([syns, syns])
+    visitors["kind"][rate:] = Kind.ACK
+    assert not judge_prefix(PREFIX, visitors, NOBODY, 1.0).guilty
 
 
 @pytest.mark.parametrize("kind", [Kind.ACK, Kind.FIN])
