@@ -83,7 +83,10 @@ def is_for_people(rule: FlowSpec) -> bool:
     target = rule.target
     if target is None or isinstance(target, OffsetPrefix) or target.prefixlen >= _HOST_BITS[target.version]:
         return False
-    return _stops(rule, Limits()) and _may_hold([rule.match], TCP) and _is_tcp_stopped(target, [region(rule.match)])
+    limits, own = Limits(), [region(rule.match)]
+    if not _starves(rule, target, limits) or not _may_hold([rule.match], TCP) or not _is_tcp_stopped(target, own):
+        return False
+    return _stops(rule, limits) or _is_stopped(target, own, _ordinary(_family(target), UDP))
 
 
 def share_of_ordinary(match: Match) -> float:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.guard import ActiveRules, Held, Origin, Request, Surroundings, objections
-from rules.rule import parse
+from rules.guard_whole import is_for_people
+from rules.rule import FlowSpec, parse
 from rules.zone import Zone
 
 NETWORKS = ("203.0.113.0/24", "2001:db8:1::/48")
@@ -98,6 +99,25 @@ def test_a_rate_that_lets_traffic_live_is_no_whole(prefix: str) -> None:
         assert asked("protocol =tcp;", "rate-limit 9600", prefix, origin) == []
     assert asked("", "rate-limit 9600", "203.0.113.7/32") == []
     assert asked("", "rate-limit 9600", "203.0.113.6/31") == ["guard.whole.everything"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "then", "is_theirs"),
+    [
+        ("protocol =tcp; tcp-flags ack;", "discard", True),
+        ("protocol =tcp; tcp-flags ack;", "rate-limit 9599", True),
+        ("protocol =tcp;", "rate-limit 9600", False),
+        ("protocol [ =tcp =udp ];", "rate-limit 9600", True),
+        ("protocol [ =tcp =udp ];", f"rate-limit {256 * 9600}", False),
+        ("protocol =udp;", "discard", False),
+    ],
+)
+def test_what_the_guard_would_refuse_the_machine_is_left_to_people_before(
+    rest: str, then: str, is_theirs: bool
+) -> None:
+    rule = parse(f"match {{ destination {NETWORKS[0]}; {rest} }} then {{ {then}; }}")
+    assert isinstance(rule, FlowSpec) and is_for_people(rule) is is_theirs
+    assert bool(asked(rest, then)) is is_theirs
 
 
 PORTS = "protocol [ =tcp =udp ]; destination-port"
