@@ -89,6 +89,7 @@ def composed(
     if store is not None:
         try:
             held = _held(store)
+            found += troubles.of_empty_database(store.audit_head().count, status)
         except StoreUnavailable as error:
             found.append(f"The database does not answer: {error}. Rules on routers stay until their deadlines.")
     found += troubles.of_rows(held.unreadable)

@@ -98,6 +98,15 @@ _WHERE_TO_LOOK = {
 }
 
 
+def of_empty_database(audit_entries: int, status: Mapping[str, Any] | None) -> Iterator[str]:
+    """A file in the place of the database that was there: every rule was audited, so one with rules is never empty."""
+    if audit_entries == 0 and status is not None and (rules := status.get("rules")):
+        yield (
+            f"The database is empty, and the speaker holds {counted(rules, 'rule')}: another file stands in its place. "
+            "`stopbank stop`, then put the right one back or `stopbank restore` a backup; rules end at their deadlines."
+        )
+
+
 def of_kill_switch(mode: str) -> Iterator[str]:
     """A switch that was thrown and forgotten."""
     if mode != "normal":

@@ -100,6 +100,20 @@ def test_a_rule_is_not_called_active_where_there_is_no_session(
     assert shown(False, False) == ("no session that holds it", ["session down"] * 2)
 
 
+def test_an_empty_database_in_the_place_of_the_one_with_the_rules_is_told(
+    tmp_path: Path,
+) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'stopbank.db'}") as empty:
+        client = create_app(Settings("", tmp_path), empty, clock=lambda: NOW).test_client()
+        write_status(tmp_path, rules=0)
+        assert client.get("/healthz").status_code == 200
+        write_status(tmp_path, rules=1)
+        (line,) = client.get("/healthz").get_json()["problems"]
+        assert "database is empty, and the speaker holds 1 rule:" in line
+        empty.put_zone(Zone("web", (IPv4Network("203.0.113.0/24"),)), actor="test", now=NOW)
+        assert client.get("/healthz").status_code == 200
+
+
 def test_commands_in_a_problem_look_like_commands_and_nothing_in_it_is_html() -> None:
     assert with_code("look: `stopbank <b>`, & go") == "look: <code>stopbank &lt;b&gt;</code>, &amp; go"
     assert with_code("one ` <i>") == "one ` &lt;i&gt;"
