@@ -27,6 +27,7 @@ from sensors.nested import Nested
 from sensors.newest import Fresh
 from sensors.reservoir import Reservoir, doubtful, keys_of
 from sensors.settings import Detecting, Memory
+from sensors.settled import settled
 from sensors.sources import Sources
 from sensors.tables import ATTACKED, COVERING, LINE, PINNED, WHOLE_ZONE
 from sensors.telling import Emit, Telling
@@ -103,6 +104,7 @@ class Engine:
         self._fresh = [Fresh(FRESH_PER_TICK // shards) for _ in range(shards)]
         self._describer = Describer(settings, judging, floor, self.reservoir)
         self._started, self._short, self._ending = 0, False, False
+        self._settled: frozenset[int] | None = None
         self._seen: datetime | None = None
         self._now = 0
         self._telling = Telling(
@@ -120,6 +122,7 @@ class Engine:
         themselves. Attacks on prefixes and zones end at once: what is left of them is found anew."""
         prefixed = [row for row in self.attacks if self.tables.rows[row, LINE]]
         self._telling.end(prefixed, self.tables, self._measures.names, self._now, self._seen)
+        self._settled = None
         prefixes = tables.prefix_table(protected_by(zones))
         # The same arrays: only the prefixes are others.
         self.tables = self.tables.protecting(prefixes)
@@ -174,17 +177,23 @@ class Engine:
             tuple(self._detector.tracks),
             (*self._covering.watched(), *self._zone_rows()),
             (lambda rows: learned.limits(rows, seen)) if learned else None,
+            self._settled,
         )
-        for row in readings.reborn.tolist():
+        for row in readings.reborn.tolist() if readings else ():
             self._detector.forget(row)
         self._learn(now, seen)
+        self._settled = self._step(readings, now) if readings else None
+        self._telling.speak(self.tables, self._measures.names, now, seen)
+        self._keep()
+        self.tables.spread()
+
+    def _step(self, readings: Readings, now: int) -> frozenset[int] | None:
+        """Follows what is busy; gives what `settled` gives for the next tick."""
         self._step_hosts(readings, now)
         if self.tables.state[COVERING]:
             self._nested.step(readings, self._windows, self._zones, now, self._following(readings, now))
             self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
-        self._telling.speak(self.tables, self._measures.names, now, seen)
-        self._keep()
-        self.tables.spread()
+        return None if self._judging else settled(readings, self._detector.tracks, self._covering, now)
 
     def _keep(self) -> None:
         """Some of what came since the last tick is normal: where nothing is suspected."""

@@ -113,7 +113,7 @@ def _u32(buffer, at):
 
 @kernel
 def keep_block(data, words, segments, state, prefixes, buffer, block, size, link, keep_outgoing):
-    """Keeps the frames of one TPACKET_V3 block, as `walk.ring_block` reads them."""
+    """Keeps the frames of one TPACKET_V3 block, as `walk.ring_blocks` reads them."""
     stop = min(block + size, np.int64(len(buffer)))
     at = block + _u32(buffer, block + 16)
     for _ in range(_u32(buffer, block + 12)):

@@ -160,47 +160,48 @@ def _next_frame(buffer, at, stop):
 
 
 @kernel
-def ring_block(index, rows, ring, normal, state, prefixes, reflectors,
-               buffer, block, size, link, weight, with_virtio, keep_outgoing):  # fmt: skip
-    """The frames of one TPACKET_V3 block (linux/if_packet.h: `tpacket_block_desc`, `tpacket3_hdr`): how many were
-    read."""
-    stop = min(block + size, np.int64(len(buffer)))
-    frames = _u32(buffer, block + 12, False)
-    at = block + _u32(buffer, block + 16, False)
+def ring_blocks(index, rows, ring, normal, state, prefixes, reflectors,
+                buffer, first, count, size, link, weight, with_virtio, keep_outgoing):  # fmt: skip
+    """The frames of so many TPACKET_V3 blocks (linux/if_packet.h: `tpacket_block_desc`, `tpacket3_hdr`), the first of
+    which begins at `first`: how many were read."""
     read = 0
-    far = near = at
-    leads, follows = 0, _lead(state)
-    for _ in range(frames):
-        if at + 68 > stop:
-            break
-        while leads < FAR and far + 68 <= stop:
-            _expect_bytes(buffer, far, stop)
-            _expect_frame(index, rows, state, buffer, far, stop, link, False)
-            far, leads = _next_frame(buffer, far, stop), leads + 1
-        while follows < NEAR and near < far and near + 68 <= stop:
-            _expect_frame(index, rows, state, buffer, near, stop, link, True)
-            near, follows = _next_frame(buffer, near, stop), follows + 1
-        leads, follows = leads - 1, follows - 1
-        seconds, nanoseconds = _u32(buffer, at + 4, False), _u32(buffer, at + 8, False)
-        length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
-        start = at + le16(buffer, at + 24)
-        end = min(start + length, stop)
-        merged = np.int64(0)
-        virtio = start - VIRTIO_NET_HEADER
-        if with_virtio and at < virtio and start <= stop and buffer[virtio + 1]:
-            # Its header length is a hint only: the kernel puts there how much lies in one piece.
-            merged = le16(buffer, virtio + 4)
-        if keep_outgoing or buffer[at + 58] != _OUTGOING:
-            now = moment(state, seconds * 1_000_000_000 + nanoseconds)
-            record(index, rows, ring, normal, state, prefixes, reflectors,
-                   buffer, start, max(start, end), wire, now, link, weight, merged)  # fmt: skip
-            if buffer[at + 20] & 0x10:  # TP_STATUS_VLAN_VALID: the card or the kernel took the tag out
-                state[T_VLAN] += weight
-        read += 1
-        step = _u32(buffer, at, False)
-        if step <= 0:
-            break
-        at += step
+    for block in range(first, first + count * size, size):
+        stop = min(block + size, np.int64(len(buffer)))
+        frames = _u32(buffer, block + 12, False)
+        at = block + _u32(buffer, block + 16, False)
+        far = near = at
+        leads, follows = 0, _lead(state)
+        for _ in range(frames):
+            if at + 68 > stop:
+                break
+            while leads < FAR and far + 68 <= stop:
+                _expect_bytes(buffer, far, stop)
+                _expect_frame(index, rows, state, buffer, far, stop, link, False)
+                far, leads = _next_frame(buffer, far, stop), leads + 1
+            while follows < NEAR and near < far and near + 68 <= stop:
+                _expect_frame(index, rows, state, buffer, near, stop, link, True)
+                near, follows = _next_frame(buffer, near, stop), follows + 1
+            leads, follows = leads - 1, follows - 1
+            seconds, nanoseconds = _u32(buffer, at + 4, False), _u32(buffer, at + 8, False)
+            length, wire = _u32(buffer, at + 12, False), _u32(buffer, at + 16, False)
+            start = at + le16(buffer, at + 24)
+            end = min(start + length, stop)
+            merged = np.int64(0)
+            virtio = start - VIRTIO_NET_HEADER
+            if with_virtio and at < virtio and start <= stop and buffer[virtio + 1]:
+                # Its header length is a hint only: the kernel puts there how much lies in one piece.
+                merged = le16(buffer, virtio + 4)
+            if keep_outgoing or buffer[at + 58] != _OUTGOING:
+                now = moment(state, seconds * 1_000_000_000 + nanoseconds)
+                record(index, rows, ring, normal, state, prefixes, reflectors,
+                       buffer, start, max(start, end), wire, now, link, weight, merged)  # fmt: skip
+                if buffer[at + 20] & 0x10:  # TP_STATUS_VLAN_VALID: the card or the kernel took the tag out
+                    state[T_VLAN] += weight
+            read += 1
+            step = _u32(buffer, at, False)
+            if step <= 0:
+                break
+            at += step
     return read
 
 
@@ -234,6 +235,6 @@ def warm_up(tables: Tables) -> None:
     tallies(*tables.arrays, words(np.zeros(0, HEADER)), 0, NEVER)
     batch(*tables.arrays, *pcapy_batch(b"", b""), ETHERNET, 1, 0, NEVER)
     pcap(*tables.arrays, empty, 0, 0, False, 1000, ETHERNET, 1, NEVER)
-    ring_block(*tables.arrays, empty, 0, 64, ETHERNET, 1, True, False)
+    ring_blocks(*tables.arrays, empty, 0, 1, 64, ETHERNET, 1, True, False)
     rezone(tables.rows, 0, tables.prefixes, 0)
     walk_pcapng.warm_up(tables)

@@ -7,6 +7,7 @@ how regular the ticks are. Opens nothing and reads no clock: `now` is an argumen
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,15 +149,36 @@ class Windows:
         counts: COUNTS = self.watch.coarse[0][1][self._tables.rows[row, WATCH] - 1].copy()
         return counts
 
+    @overload
     def tick(
         self,
         now: int,
         tracked: Iterable[int] = (),
         always: Iterable[int] = (),
         learned: Callable[[ROWS], FLOATS] | None = None,
-    ) -> Readings:
+    ) -> Readings: ...
+
+    @overload
+    def tick(
+        self,
+        now: int,
+        tracked: Iterable[int],
+        always: Iterable[int],
+        learned: Callable[[ROWS], FLOATS] | None,
+        settled: frozenset[int] | None,
+    ) -> Readings | None: ...
+
+    def tick(
+        self,
+        now: int,
+        tracked: Iterable[int] = (),
+        always: Iterable[int] = (),
+        learned: Callable[[ROWS], FLOATS] | None = None,
+        settled: frozenset[int] | None = None,
+    ) -> Readings | None:
         """What happened up to now; rows in `tracked` come out however quiet they are, unless they were reborn, and
-        those in `always` are watched even when they are cool. `learned` gives further limits, target by measure."""
+        those in `always` are watched even when they are cool. `learned` gives further limits, target by measure.
+        None: of `settled` rows only, where any are given."""
         self.watch.take_warm(now)
         known = np.array([*tracked], np.int64)
         is_reborn = self._tables.rows[known, REBORN] & (self._tables.rows[known, WATCH] == 0) != 0
@@ -167,6 +189,9 @@ class Windows:
         elapsed = [max(now - moment, self._lengths[SHORT]) / 1e9 for moment, _ in back]
         counts = self.watch.blank()
         slots, is_tracked = self._worth_a_look(counts, back, elapsed, known)
+        if settled is not None and not len(reborn) and settled.issuperset(self.watch.rows[slots].tolist()):
+            self._keep(now, counts)
+            return None
         rates = [self._rates(slots, counts, then, seconds) for (_, then), seconds in zip(back, elapsed, strict=True)]
         readings = self._read(slots, is_tracked, rates, elapsed, reborn, learned)
         self._keep(now, counts)

@@ -188,7 +188,7 @@ for turn in range(400):
     block[16:20] = (48, 0, 0, 0)
     for at in range(48, 4096, 256):
         block[at : at + 4] = (0, 1, 0, 0)
-    walk.ring_block(*where.arrays, block, 0, 4096, 1, 1, True, turn % 2 == 0)
+    walk.ring_blocks(*where.arrays, block, 0, 1, 4096, 1, 1, True, turn % 2 == 0)
     walk.pcap(*where.arrays, block, 0, 4096, turn % 2 == 0, 1000, 1, 1, walk.NEVER)
     # Packet blocks of all kinds whose lengths agree, and whatever else is in them.
     swapped, size = turn % 2 == 0, int(random.integers(4, 64)) * 4
