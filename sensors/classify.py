@@ -160,7 +160,7 @@ def _is_real(vector: Vector, part: ANY) -> bool:
 def _from_services(part: ANY) -> bool:
     """Whether SYN-ACKs come from ports that services have: forged ones come from any."""
     ports = np.bincount(part["source_port"], part["weight"]) / max(float(part["weight"].sum()), 1e-9)
-    return float(-(ports * np.log(np.maximum(ports, 1e-300))).sum()) < np.log(_SERVICES)
+    return float(-(ports * np.log(np.maximum(ports, 1e-300))).sum()) < float(np.log(_SERVICES))
 
 
 def _weight(share: VectorShare, by_bytes: bool) -> float:

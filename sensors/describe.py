@@ -117,6 +117,7 @@ class Describer:
             incoming = incoming[~judge.inside(other, incoming, "destination")]
         self._convict(tables, attack)
         kept = judge.belonging(incoming, outgoing, judge.companions(attack.kinds), attack.has_sessions)
+        _claim(attack, incoming, kept)
         return thinned(incoming[kept], DESCRIBED_PACKETS), incoming
 
     def look(self, tables: Tables, attack: Attack) -> Look:
@@ -254,6 +255,13 @@ def _newest(
     beside = newest(tables, attack.target, begin, attack.last_ns, 2 * most, beside=reported)
     # A connection that began before all that is looked at would seem half open.
     return sample[sample["time"] >= beside["time"][0]], beside
+
+
+def _claim(attack: Attack, incoming: ANY, kept: NDArray[np.bool_]) -> None:
+    """What else a target gets meanwhile makes an attack neither larger nor longer; `kept`: what of it is the attack."""
+    if kept.any():
+        attack.last_ns = int(incoming["time"][kept].max())
+        attack.packets = round(attack.packets * float(incoming["weight"][kept].sum() / incoming["weight"].sum()))
 
 
 def observations(sample: ANY, where: Origins) -> dict[str, object]:
