@@ -28,6 +28,7 @@ from speaker.beginning import Beginning
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
 from speaker.desire import Desire
+from speaker.end_of_rib import EndsOfRib
 from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced, Woken
 from speaker.health import Health
 from speaker.journal import Journal
@@ -61,7 +62,6 @@ TICK_SECONDS = 0.5
 """The longest the loop sleeps: no clock step and no lost wake-up makes it later than this."""
 CHORES_SECONDS = 0.02
 """How often to look at everything that is not a command: each answer would be too often."""
-END_OF_RIB_RETRY_SECONDS = 5.0
 BATCH = 256
 """Events taken before commands are sent."""
 ADOPTED = 100
@@ -84,6 +84,7 @@ class Loop:
         self._desire = Desire(self._ledger, self._journal, clock)
         self._suspects = Suspects(self._ledger, self._journal, self._sentenced)
         self._roll = RollCall(self._ledger, self._sessions, self._suspects, self._talk)
+        self._ends = EndsOfRib(self._ledger, self._sessions, self._talk)
         self._memory = LateMemory(clock, inbox.put)
         self._trail = Trail(self._journal, self._memory, clock, self._tally)
         self._watch = Watch(state, self._switched)
@@ -95,7 +96,6 @@ class Loop:
             state, clock, view, self._health, self._watch, self._beginning, self._memory, self._trail, self._tally
         )
         self._chores_at = -1e9
-        self._eor_retry: dict[Address, float] = {}
         self._are_chores_left = False
         self._wake_at: float | None = None
         self._is_ending = False
@@ -202,7 +202,8 @@ class Loop:
             self._talk.shut_down()
         self._mind_the_clock(now)
         self._talk.pump(now)
-        self._end_ribs(now)
+        if self._health.is_informed and self._desire.is_on_disk and self._talk.is_synced:
+            self._ends.tick(now)
         self._reporter.tick(now)
         self._arm()
 
@@ -260,8 +261,7 @@ class Loop:
             case _:
                 failed = self._talk.take(reply, now)
                 if isinstance(failed, EndOfRib):
-                    self._sessions.of(failed.peer).ended.discard(failed.family)
-                    self._eor_retry[failed.peer] = now + END_OF_RIB_RETRY_SECONDS
+                    self._ends.failed(failed, now)
         for alarm in self._ledger.alarms:
             self._trail.alarm(alarm)
         self._ledger.alarms.clear()
@@ -271,7 +271,7 @@ class Loop:
         if not self._sessions.state(event, now):
             return
         if event.state is Session.UP:
-            self._eor_retry.pop(event.peer, None)
+            self._ends.up(event.peer)
             self._suspects.up(event.peer, now)
             self._roll.up(event.peer, now)
         elif was_up:
@@ -305,18 +305,6 @@ class Loop:
         self._ledger.take_changes()
         self._reporter.listed(now)
         log.info("synchronised", exabgp=listing.version, routes=len(listing.routes), wishes=self._desire.count)
-
-    def _end_ribs(self, now: float) -> None:
-        """End-of-RIB for every family of every session that has been told everything."""
-        if not (self._health.is_informed and self._desire.is_on_disk and self._talk.is_synced):
-            return
-        for peer in self._ledger.neighbours:
-            if self._eor_retry.get(peer, 0.0) > now or not self._ledger.is_settled(peer):
-                continue
-            for family in self._sessions.unended(peer):
-                if self._talk.has_room():
-                    self._sessions.of(peer).ended.add(family)
-                    self._talk.end_of_rib(peer, family, now)
 
     # ------------------------------------------------------------------------------------------------ what is wanted
 
