@@ -15,6 +15,7 @@ from sensors.attack import Attack
 from sensors.covering import Covering
 from sensors.describe import Describer
 from sensors.detect import Detector
+from sensors.headers import Kind
 from sensors.pace import Pace
 from sensors.settings import Detecting
 from sensors.sources import Sources
@@ -27,6 +28,8 @@ Emit = Callable[[Detection, Attack], None]
 SPOKEN_PER_TICK, SEARCHED_PER_TICK, DESCRIBED_PER_TICK = 16, 2, 65_536
 """Messages, searches for new rules and packets classified in one tick, so that a thousand targets at once never hold up
 the capture. A new attack beyond the searches is told with a glance's vectors and rules, and looked at again later."""
+_CONVERSING = frozenset({Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN})
+"""Kinds that whoever has a connection sends, too: of them an attack's sources are not told apart in a capture."""
 
 
 class Telling:
@@ -116,6 +119,10 @@ class Telling:
         usual, inside = self._usual.rates(row), self._reported(row, attack)
         if self._judging:
             self._describer.describe(tables, attack, crossed, usual, inside, since)
+            if attack.counted and attack.kinds.isdisjoint(_CONVERSING) and not attack.has_sessions:
+                # What is described is a part of much.
+                self._sources.open(tables, row, attack.target, attack.counted, attack.first_ns)
+                attack.sources = max(attack.sources, self._sources.count(row))
             return
         if attack.is_rough and not self._pace.can(now):
             return

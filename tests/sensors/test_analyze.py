@@ -90,6 +90,21 @@ def test_bulk_transfer_is_no_flood_with_or_without_its_other_direction(tmp_path:
     assert told(report(tmp_path, sorted(data + answers))) == []
 
 
+def test_what_else_a_host_gets_makes_an_attack_neither_larger_nor_longer(tmp_path: Path) -> None:
+    busy = [(5 + number / 20_000, ethernet(ip(A, B, tcp(443, 5555, ACK | PUSH, bytes(9))))) for number in range(80_000)]
+    busy += [(stamp, ethernet(ip(B, A, tcp(5555, 443, ACK)))) for stamp, _ in busy[::2]]
+    syns = [
+        (6.5 + number / 2_000, ethernet(ip(f"9.{number % 250}.{number // 250}.7", B, tcp(number + 9, 80, SYN))))
+        for number in range(2_000)
+    ]
+    found = report(tmp_path, sorted(busy + syns))
+    assert told(found) == [(B, "syn_flood")]
+    [incident] = found.incidents
+    assert incident.packets == pytest.approx(2_000, rel=0.3)
+    assert incident.attack.sources == pytest.approx(2_000, rel=0.06)
+    assert incident.last_ns / 1e9 == pytest.approx(7.5, abs=0.1)
+
+
 def test_a_one_way_udp_flood_is_one_and_a_conversation_is_not(tmp_path: Path) -> None:
     flood = [(5 + number / 30_000, ethernet(ip(A, B, udp(number, 7777, bytes(30))))) for number in range(30_000)]
     assert told(report(tmp_path, flood)) == [(B, "udp_flood")]
