@@ -158,9 +158,8 @@ def frozen(tables: Tables, covering: Covering, rows: ROWS, attacked: Iterable[in
             prefixes.update(other for other in (row, *above) if other < covering.first_zone)
     if not own:
         return np.zeros(len(rows), bool)
-    found: NDArray[np.bool_] = (
-        np.isin(rows, tuple(own))
-        | np.isin(tables.rows[rows, PARENT], tuple(prefixes))
-        | np.isin(tables.rows[rows, ZONE], tuple(zones))
-    )
-    return found
+    # Looked up, since there are thousands of rows: no parent (-1) is the last row, which is no prefix.
+    is_own, is_prefix = np.zeros((2, len(tables.rows)), bool)
+    is_own[[*own]], is_prefix[[*prefixes]] = True, True
+    found: NDArray[np.bool_] = is_own[rows] | is_prefix[tables.rows[rows, PARENT]]
+    return found | np.isin(tables.rows[rows, ZONE], tuple(zones)) if zones else found

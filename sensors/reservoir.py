@@ -121,13 +121,15 @@ class Reservoir:
         if not len(others):
             return
         worth = np.where(self._is_taken, self._worth_of(slice(None), now), 0.0)
+        others = others[rates[others] >= BUSIER * worth.min()]
         for number in others[np.argsort(-rates[others], kind="stable")][:NEWCOMERS].tolist():
             place = int(np.argmin(worth))
             if rates[number] < BUSIER * worth[place]:
                 break
             worth[place] = rates[number]
             self._give(place, targets[number], float(rates[number]), now)
-        self._sort()
+        if len(others):
+            self._sort()
 
     def block(self, keys: SIGNED, networks: Collection[Network] = ()) -> None:
         """Takes nothing of these targets until told otherwise, nor of any in these networks; and drops what it took of

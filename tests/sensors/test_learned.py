@@ -17,8 +17,9 @@ from sensors.baseline_keeper import Keeper
 from sensors.baseline_limits import Learning
 from sensors.engine import Engine
 from sensors.headers import HEADER, Column
+from sensors.learned import frozen
 from sensors.settings import Memory
-from sensors.tables import key
+from sensors.tables import PARENT, key
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = 3_600.0
@@ -243,3 +244,18 @@ def test_a_limit_that_was_asked_for_before_is_the_one_of_now(grown: Path) -> Non
     assert (network.learned.limits(rows, network.when) > 0).all(), "who asks may change what was given"
     network.learned.forget(rows)
     assert np.isinf(network.learned.limits(rows, network.when)).all()
+
+
+def test_what_is_under_attack_and_what_it_lies_in_and_holds_teaches_nothing() -> None:
+    network = Network(HERE, THERE)
+    network.play(5, {"198.51.100.7": {UDP: 50.0}, "198.51.100.8": {UDP: 50.0}, "203.0.113.7": {UDP: 50.0}})
+    tables, covering = network.engine.tables, network.engine._covering
+    host, other, elsewhere = map(network.row, ("198.51.100.7", "198.51.100.8", "203.0.113.7"))
+    prefix, zone = covering.above(host)
+    rows = np.array([host, other, elsewhere, prefix, zone])
+    assert frozen(tables, covering, rows, ()).tolist() == [False] * 5
+    assert frozen(tables, covering, rows, [host]).tolist() == [True, False, False, True, True]
+    assert frozen(tables, covering, rows, [prefix]).tolist() == [True, True, False, True, True]
+    assert frozen(tables, covering, rows, [zone]).tolist() == [True, True, False, True, True]
+    assert frozen(tables, covering, rows, [elsewhere]).tolist() == [False, False, True, False, False]
+    assert tables.rows[host, PARENT] == prefix
