@@ -81,8 +81,7 @@ def _asked_by_one(part: ANY) -> BOOLS:
     out = np.zeros(len(part), bool)
     if served.any():
         pairs, places = np.unique((theirs << 16 | ours)[served], return_inverse=True)
-        senders = np.unique(np.column_stack([places, folded(part[served], "source").view(np.int64)]), axis=0)[:, 0]
-        out[served] = (np.bincount(senders, minlength=len(pairs)) >= _OF_A_KIND)[places]
+        out[served] = (_distinct(places, folded(part[served], "source"), len(pairs)) >= _OF_A_KIND)[places]
     return out
 
 
@@ -106,8 +105,9 @@ def scans(part: ANY) -> BOOLS:
 
 def _distinct(who: NDArray[np.int64], values: ANY, count: int) -> NDArray[np.int64]:
     """How many different values each one has."""
-    pairs = np.unique(np.column_stack([who, values.astype(np.uint64).view(np.int64)]), axis=0)
-    return np.bincount(pairs[:, 0], minlength=count)
+    pairs = values.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93) ^ who.astype(np.uint64) << np.uint64(44)
+    _, firsts = np.unique(pairs, return_index=True)
+    return np.bincount(who[firsts], minlength=count)
 
 
 def modest(part: ANY, weights: WEIGHTS) -> BOOLS:
