@@ -40,8 +40,8 @@ __all__ = ["Emit", "Engine", "protected_by", "zone_measures"]
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""
 NO_ZONE = "-"
-FRESH_PER_TICK = 256
-"""New packets looked at in a tick, for what targets usually get."""
+FRESH, FRESH_TICKS = 512, 2
+"""New packets looked at for what targets usually get, and once in how many ticks."""
 LIVE_SLOTS, OFFLINE_SLOTS = 8_192, 65_536
 """How many busy targets are watched at a time; a capture file can wait for more."""
 
@@ -101,9 +101,10 @@ class Engine:
         self._sources = Sources(self.tables)
         # A capture file tells what came before its attacks.
         self.reservoir = Reservoir(places=1) if judging else Reservoir()
-        self._fresh = [Fresh(FRESH_PER_TICK // shards) for _ in range(shards)]
+        self._fresh = [Fresh(FRESH // shards) for _ in range(shards)]
         self._describer = Describer(settings, judging, floor, self.reservoir)
         self._started, self._short, self._ending = 0, False, False
+        self._ticks = 0
         self._settled: frozenset[int] | None = None
         self._seen: datetime | None = None
         self._now = 0
@@ -196,8 +197,9 @@ class Engine:
         return None if self._judging else settled(readings, self._detector.tracks, self._covering, now)
 
     def _keep(self) -> None:
-        """Some of what came since the last tick is normal: where nothing is suspected."""
-        if not self._judging:
+        """Some of what came since the last time is normal: where nothing is suspected."""
+        self._ticks += 1
+        if not self._judging and self._ticks % FRESH_TICKS == 0:
             self.reservoir.block(*doubtful(self.tables, {*self._detector.tracks, *self.attacks}, self._zones))
             for fresh, shard in zip(self._fresh, self.tables.shards, strict=True):
                 self.reservoir.fill(fresh.take(shard))
