@@ -1,7 +1,7 @@
-"""The kill switch: a flag on disk that the speaker obeys whatever else is dead, and the outside half that makes sure.
+"""The kill switch from outside: it sets the flag, makes sure that the speaker obeys, and says what came of it.
 
-`throw` works with web, intake and database dead: it writes the flag, tells the speaker, and kills one that does not
-answer; ExaBGP starts its successor, which sees the flag and clears everything. It never claims what it wasn't told.
+`throw` works with web, intake and database dead: it tells the speaker, and kills one that does not answer; ExaBGP
+starts its successor, which sees the flag and clears everything. It never claims what it wasn't told.
 """
 
 import json
@@ -9,17 +9,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from rules.errors import Refused
 from rules.messages import Accepted, Answer, Declined, Kill, KillMode, StatusQuery, parse_answer, render_request
+from speaker import kill_flag
 
-FLAG = "kill.json"
-LINK_LENGTH = 50
-"""What file systems keep in the inode itself: ext4 59 bytes, others more."""
 PID = "speaker.pid"
 SOCKET = "speaker.sock"
 SUPERVISOR = "run.pid"
@@ -38,15 +36,6 @@ _ANSWER_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """What stands in `kill.json`."""
-
-    mode: KillMode
-    by: str = ""
-    at: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """What became of a throw."""
 
@@ -60,51 +49,6 @@ class Report:
     """Why it can't be said that it worked; empty: it worked."""
     note: str = ""
     """What else a person should know; nothing went wrong."""
-
-
-# ------------------------------------------------------------------------------------------------------- the flag
-
-
-def read(state: Path) -> Flag:
-    """The flag as it stands; no file is normal, and a file that can't be read is a freeze: doubt announces nothing."""
-    path = state / FLAG
-    try:
-        if path.is_symlink():
-            mode, _, by = str(path.readlink()).partition(" ")
-            return Flag(KillMode(mode), by)
-        value = json.loads(path.read_bytes())
-        return Flag(KillMode(value["mode"]), str(value.get("by", "")), str(value.get("at", "")))
-    except FileNotFoundError:
-        return Flag(KillMode.NORMAL)
-    except OSError as error:
-        return Flag(KillMode.FREEZE, by=f"unreadable: {error.strerror}")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Flag(KillMode.FREEZE, by="unreadable")
-
-
-def write(state: Path, mode: KillMode, by: str, now: datetime) -> None:
-    """Sets or lifts the flag, on disk when this returns, also on a full one. Raises `OSError`."""
-    path, draft = state / FLAG, state / f".{FLAG}.{os.getpid()}"
-    if mode is KillMode.NORMAL:
-        path.unlink(missing_ok=True)
-    else:
-        draft.unlink(missing_ok=True)
-        try:
-            with draft.open("w") as file:
-                json.dump({"mode": mode.value, "by": by, "at": now.isoformat()}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.chmod(0o660)
-        except OSError:
-            # A short symbolic link lies in its inode and needs no room on the disk.
-            draft.unlink(missing_ok=True)
-            draft.symlink_to(f"{mode.value} {by}"[:LINK_LENGTH])
-        draft.replace(path)
-    directory = os.open(state, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 # ---------------------------------------------------------------------------------------------------- the process
@@ -212,7 +156,7 @@ def _started(pid: int) -> str:
 
 def throw(state: Path, mode: KillMode, by: str, now: datetime, patience_seconds: float = CLEAR_SECONDS) -> Report:
     """Throw (or lift) the switch and wait for what comes of it. Raises `OSError` when the flag can't be written."""
-    write(state, mode, by, now)
+    kill_flag.write(state, mode, by, now)
     was_killed = False
     answer = _tell(state, render_request(Kill(mode, by)))
     if isinstance(answer, Declined) and not answer.retry:
@@ -319,24 +263,3 @@ def untold(status: Mapping[str, object]) -> str:
     if not names:
         return ""
     return f"no session with {', '.join(names)}: a router may keep rules until its graceful restart time is over"
-
-
-class Watch:
-    """The speaker's half: looks at the flag each second."""
-
-    def __init__(self, state: Path, changed: Callable[[Flag], None]) -> None:
-        self._state, self._changed = state, changed
-        self.flag = Flag(KillMode.NORMAL)
-        self._looked_at = -1e9
-
-    def look(self, now: float, at_once: bool = False, by: str = "") -> None:
-        """Read the flag if a second has passed, and tell of a change. `by`: who lifts it, which no file says."""
-        if not at_once and now - self._looked_at < 1.0:
-            return
-        self._looked_at = now
-        flag = read(self._state)
-        if flag.mode is KillMode.NORMAL:
-            flag = replace(flag, by=by)
-        if flag != self.flag and not flag.mode is self.flag.mode is KillMode.NORMAL:
-            self.flag = flag
-            self._changed(flag)

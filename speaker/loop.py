@@ -23,7 +23,7 @@ from rules.messages import (
 )
 from rules.neighbour import Address
 from rules.rule import RuleId
-from speaker import exchange, journal, killswitch, log
+from speaker import exchange, journal, kill_flag, log
 from speaker.beginning import Beginning
 from speaker.clock import Clock
 from speaker.deadlines import AlarmClock
@@ -32,7 +32,7 @@ from speaker.end_of_rib import EndsOfRib
 from speaker.events import Asked, Configured, Event, Failed, Inbox, Said, Synced, Woken
 from speaker.health import Health
 from speaker.journal import Journal
-from speaker.killswitch import Flag, Watch
+from speaker.kill_flag import Flag, Watch
 from speaker.latecomer import LateMemory
 from speaker.pipe import Writer
 from speaker.reconcile import Ledger
@@ -380,7 +380,7 @@ class Loop:
 
     def _kill(self, mode: KillMode, by: str, answer: Answering) -> None:
         try:
-            killswitch.write(self._state, mode, by, self._clock.wall())
+            kill_flag.write(self._state, mode, by, self._clock.wall())
         except OSError as error:
             answer(Declined.of(Refused("kill", mode.value, f"the flag cannot be written: {error}"), retry=True))
             return

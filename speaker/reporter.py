@@ -9,7 +9,7 @@ from speaker import exchange, log, report, status
 from speaker.beginning import PATIENCE_SECONDS, Beginning
 from speaker.clock import Clock
 from speaker.health import UNREAD, Health
-from speaker.killswitch import Watch
+from speaker.kill_flag import Watch
 from speaker.latecomer import LateMemory
 from speaker.sessions import PeerSession
 from speaker.tally import Tally

@@ -10,7 +10,7 @@ from speaker_lab import SpeakerLab, flowspec, speaker_lab
 from lab.namespaces import wait_until
 from rules.guard import Origin
 from rules.messages import KillMode, Wake
-from speaker import killswitch
+from speaker import kill_flag, killswitch
 
 pytestmark = pytest.mark.peer
 
@@ -72,7 +72,7 @@ def test_withdraw_all_works_without_the_database() -> None:
 def test_the_flag_alone_is_enough() -> None:
     with speaker_lab("bird") as lab:
         filled(lab)
-        killswitch.write(lab.state, KillMode.WITHDRAW_ALL, "somebody with an editor", datetime.now(UTC))
+        kill_flag.write(lab.state, KillMode.WITHDRAW_ALL, "somebody with an editor", datetime.now(UTC))
         wait_until(lambda: is_empty(lab), "rules stay")
 
 
@@ -111,4 +111,4 @@ def test_without_a_speaker_it_fails_loudly_and_kills_nobody_else() -> None:
         (lab.state / killswitch.PID).write_text(f'{{"pid": {os.getpid()}, "command": "other", "started": "1"}}')
         report = killswitch.throw(lab.state, KillMode.WITHDRAW_ALL, "test", datetime.now(UTC), patience_seconds=1)
         assert report.problem and not report.was_killed
-        assert killswitch.read(lab.state).mode is KillMode.WITHDRAW_ALL
+        assert kill_flag.read(lab.state).mode is KillMode.WITHDRAW_ALL

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.messages import KillMode
-from speaker import killswitch
+from speaker import kill_flag, killswitch
 from webui import app
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -21,17 +21,17 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize("mode", KillMode)
 def test_the_flag_is_read_as_it_was_written(tmp_path: Path, mode: KillMode) -> None:
-    killswitch.write(tmp_path, KillMode.FREEZE, "before", NOW)
-    killswitch.write(tmp_path, mode, "alice", NOW)
-    assert killswitch.read(tmp_path).mode is mode
-    assert (tmp_path / killswitch.FLAG).exists() is (mode is not KillMode.NORMAL)
+    kill_flag.write(tmp_path, KillMode.FREEZE, "before", NOW)
+    kill_flag.write(tmp_path, mode, "alice", NOW)
+    assert kill_flag.read(tmp_path).mode is mode
+    assert (tmp_path / kill_flag.FLAG).exists() is (mode is not KillMode.NORMAL)
 
 
 @given(st.binary())
 def test_a_flag_that_cannot_be_read_is_a_freeze(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     state = tmp_path_factory.mktemp("state")
-    (state / killswitch.FLAG).write_bytes(raw)
-    assert killswitch.read(state).mode is KillMode.FREEZE
+    (state / kill_flag.FLAG).write_bytes(raw)
+    assert kill_flag.read(state).mode is KillMode.FREEZE
 
 
 @contextlib.contextmanager
@@ -47,16 +47,16 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.parametrize("mode", list(KillMode))
 def test_a_full_disk_keeps_nobody_from_the_switch(tmp_path: Path, mode: KillMode) -> None:
-    killswitch.write(tmp_path, KillMode.WITHDRAW_AUTOMATIC, "bob", NOW)
+    kill_flag.write(tmp_path, KillMode.WITHDRAW_AUTOMATIC, "bob", NOW)
     with full_disk():
         with pytest.raises(OSError):
             (tmp_path / "other").write_text("there is no room")
-        killswitch.write(tmp_path, mode, "ann" * 100, NOW)
-        flag = killswitch.read(tmp_path)
+        kill_flag.write(tmp_path, mode, "ann" * 100, NOW)
+        flag = kill_flag.read(tmp_path)
         assert flag.mode is mode and flag.by[:3] == ("" if mode is KillMode.NORMAL else "ann")
         assert app.mode(tmp_path) == mode.value, "and the page says so"
-    killswitch.write(tmp_path, KillMode.FREEZE, "eve", NOW)
-    assert killswitch.read(tmp_path).by == "eve", "with room again it is written as ever"
+    kill_flag.write(tmp_path, KillMode.FREEZE, "eve", NOW)
+    assert kill_flag.read(tmp_path).by == "eve", "with room again it is written as ever"
     assert {path.name for path in tmp_path.iterdir()} <= {"kill.json", "other"}
 
 
@@ -67,8 +67,8 @@ def test_who_has_no_session_is_named_after_a_withdrawal() -> None:
 
 
 def test_a_link_of_nonsense_is_a_freeze(tmp_path: Path) -> None:
-    (tmp_path / killswitch.FLAG).symlink_to("somewhere else")
-    assert killswitch.read(tmp_path).mode is KillMode.FREEZE
+    (tmp_path / kill_flag.FLAG).symlink_to("somewhere else")
+    assert kill_flag.read(tmp_path).mode is KillMode.FREEZE
 
 
 def test_only_the_very_process_that_left_its_id_is_killed(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_process_file_of_garbage_kills_nobody(tmp_path_factory: pytest.TempPat
 def test_without_anybody_the_flag_alone_is_what_lifting_and_freezing_need(tmp_path: Path, mode: KillMode) -> None:
     report = killswitch.throw(tmp_path, mode, "alice", NOW, patience_seconds=0.2)
     assert not report.problem and "no speaker runs" in report.note
-    assert killswitch.read(tmp_path).mode is mode
+    assert kill_flag.read(tmp_path).mode is mode
 
 
 @pytest.mark.parametrize("mode", [KillMode.WITHDRAW_ALL, KillMode.WITHDRAW_AUTOMATIC])
@@ -132,13 +132,13 @@ def test_a_speaker_that_may_not_be_killed_is_a_problem_at_once(tmp_path: Path, m
 
 
 def test_the_watch_tells_each_change_once_and_who_lifted_the_switch(tmp_path: Path) -> None:
-    seen: list[killswitch.Flag] = []
-    watch = killswitch.Watch(tmp_path, seen.append)
+    seen: list[kill_flag.Flag] = []
+    watch = kill_flag.Watch(tmp_path, seen.append)
     watch.look(0.0)
-    killswitch.write(tmp_path, KillMode.FREEZE, "alice", NOW)
+    kill_flag.write(tmp_path, KillMode.FREEZE, "alice", NOW)
     watch.look(2.0)
     watch.look(4.0)
-    killswitch.write(tmp_path, KillMode.NORMAL, "bob", NOW)
+    kill_flag.write(tmp_path, KillMode.NORMAL, "bob", NOW)
     watch.look(4.1, at_once=True, by="bob")
     watch.look(6.0)
     assert [(one.mode, one.by) for one in seen] == [(KillMode.FREEZE, "alice"), (KillMode.NORMAL, "bob")]

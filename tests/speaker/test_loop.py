@@ -11,7 +11,7 @@ from rules.messages import Accepted, Answer, KillMode, StatusQuery
 from rules.neighbour import Neighbour, SessionFamily
 from speaker.clock import Clock
 from speaker.events import Asked, Configured, Event, Inbox, Said
-from speaker.killswitch import write
+from speaker.kill_flag import write
 from speaker.loop import Loop
 from speaker.pipe import Writer
 from speaker.replies import Done, Negotiated, Neighbours, PeerState, Reply, Session, Unestablished, Version, Waits
