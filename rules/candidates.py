@@ -95,8 +95,8 @@ def doubt(candidate: Candidate, zone: Zone, target: Network) -> str | None:
         return "its collateral is unknown and the zone allows none"
     if collateral is None and not is_narrow(match):
         return (
-            "its collateral is unknown and it is not narrow (a protocol, and ports, flags, lengths, fragments or ICMP that "
-            "spare at least half of ordinary traffic)"
+            "its collateral is unknown and it is not narrow (a protocol, and ports, flags, lengths, fragments or ICMP "
+            "that spare at least half of ordinary traffic)"
         )
     if collateral is not None and collateral > zone.collateral_limit:
         return f"it would hit {collateral:.1%} of normal traffic, the zone allows {zone.collateral_limit:.1%}"
