@@ -27,6 +27,7 @@ _TONES = {
     Phase.STUCK: "bad",
     Phase.ENDED: "plain",
 }
+_UNKNOWN = "session unknown"
 _DECIDED = {
     Origin.OPERATOR: "a person",
     Origin.API: "a program, by API",
@@ -180,7 +181,7 @@ def _spot(one: AnnouncementRecord, session: NeighbourView | None) -> Spot:
     """A rule that ExaBGP has and no router can is not active there."""
     standing, tone = one.phase.value, _TONES[one.phase]
     if one.phase is Phase.ACTIVE and session is not None and not session.up:
-        standing, tone = f"session {session.state}", "bad"
+        standing, tone = _UNKNOWN if session.state == "unknown" else "session down", "bad"
     return Spot(one.neighbour, one.phase.value, standing, tone, one.detail)
 
 
@@ -217,8 +218,10 @@ def _rule_state(record: RuleRecord, spots: tuple[Spot, ...]) -> tuple[str, str]:
         case Intent.WANTED:
             if active:
                 return f"active at {active} of {len(spots)}", "good"
-            is_told = any(spot.phase == Phase.ACTIVE.value for spot in spots)
-            return ("no session that holds it", "bad") if is_told else ("not announced yet", "wait")
+            told = {spot.standing for spot in spots if spot.phase == Phase.ACTIVE.value}
+            if not told:
+                return "not announced yet", "wait"
+            return ("not known where", "bad") if _UNKNOWN in told else ("no session that holds it", "bad")
 
 
 def incident_views(records: Iterable[IncidentRecord]) -> tuple[IncidentView, ...]:

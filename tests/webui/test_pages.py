@@ -98,6 +98,12 @@ def test_a_rule_is_not_called_active_where_there_is_no_session(
     assert shown(True, True) == ("active at 2 of 2", ["active", "active"])
     assert shown(True, False) == ("active at 1 of 2", ["active", "session down"])
     assert shown(False, False) == ("no session that holds it", ["session down"] * 2)
+    write_status(tmp_path, at=NOW - timedelta(minutes=5), neighbours=[{"name": "edge1", "up": True}])
+    rule = client.get("/api/v1/status").get_json()["rules"][0]
+    # One that no status names may be another speaker's.
+    assert (rule["state"], rule["neighbours"][0]["standing"]) == ("active at 1 of 2", "session unknown")
+    write_status(tmp_path, at=NOW - timedelta(minutes=5), neighbours=[{"name": f"edge{n}", "up": True} for n in (1, 2)])
+    assert client.get("/api/v1/status").get_json()["rules"][0]["state"] == "not known where"
 
 
 def test_an_empty_database_in_the_place_of_the_one_with_the_rules_is_told(
