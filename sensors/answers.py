@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensors import ordinary
-from sensors.headers import Kind
+from sensors.headers import HAS_FLAGS, Kind
 from sensors.origins import folded
 from sensors.tables import ANY
 
@@ -23,6 +23,8 @@ _TCP_CONVERSATION = (Kind.ACK, Kind.SYN_ACK, Kind.RST, Kind.FIN)
 _ANSWERED = 0.02
 """A host takes part in a conversation when it sends this many packets for one that it gets: receivers of bulk TCP
 acknowledge every second packet, with offloading every fortieth."""
+_WHOLE_HEADERS = 40
+"""Length of the shortest TCP segment there is, with its IPv4 header."""
 _REFLEX = (Kind.RST, Kind.SYN_ACK)
 """What stacks send to whoever sends them anything: no conversation."""
 _ERRORS = {Kind.ICMP: (3, 4, 11, 12), Kind.ICMPV6: (1, 2, 3, 4)}
@@ -67,7 +69,7 @@ def solicited(incoming: ANY, outgoing: ANY, seconds: float) -> BOOLS:
     kinds, sent = incoming["kind"], outgoing["kind"]
     peers = _Peers.of(incoming, outgoing)
     tcp, mine = incoming["protocol"] == 6, (outgoing["protocol"] == 6) & ~np.isin(sent, _REFLEX)
-    out = np.isin(kinds, _TCP_CONVERSATION) & _answered(peers, tcp, mine)
+    out = (np.isin(kinds, _TCP_CONVERSATION) | are_cut(incoming)) & _answered(peers, tcp, mine)
     if tcp.any():
         out[tcp] |= _completed(incoming[tcp], seconds)
     for protocol in np.unique(incoming["protocol"]).tolist():
@@ -81,6 +83,12 @@ def solicited(incoming: ANY, outgoing: ANY, seconds: float) -> BOOLS:
         if member.any() and len(outgoing):
             out |= _replies(peers, kind, member) | _refusals(peers, kind, member)
     return out
+
+
+def are_cut(entries: ANY) -> BOOLS:
+    """Which are TCP segments whose flags the capture left out: what it didn't keep says nothing against them."""
+    cut: BOOLS = (entries["kind"] == Kind.TCP_OTHER) & (entries["marks"] & HAS_FLAGS == 0)
+    return cut & (entries["length"] >= _WHOLE_HEADERS)
 
 
 def are_errors(entries: ANY) -> BOOLS:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rules.match import Network
 from sensors import ordinary
-from sensors.answers import are_errors, solicited
+from sensors.answers import are_cut, are_errors, solicited
 from sensors.floors import (
     CROWD,
     DIFFUSE_SOURCES,
@@ -205,6 +205,9 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     elif kind is Kind.FRAGMENT and guilty and not view.is_diffuse(member):
         parts = ordinary.are_trains(view.incoming[member], view.weights[member])
         guilty = not parts or view.above(member, ORDINARY)
+    elif kind is Kind.TCP_OTHER:
+        cut = member & are_cut(view.incoming)
+        guilty = view.above(member & ~cut, FLOORS[kind]) or view.above(cut & ~view.streams(cut), ORDINARY)
     elif kind in TUNNELS:
         streams = view.streams(member)
         guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
