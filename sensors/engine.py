@@ -98,7 +98,7 @@ class Engine:
         self._covering.reset()
         self._nested = Nested(self.tables, self._covering, self._detector)
         self._usual = Usual(self.tables, 0 if judging else BATCH_NS)
-        self._sources = Sources(self.tables)
+        self._sources = Sources(self.tables, repeatable=judging)
         # A capture file tells what came before its attacks.
         self.reservoir = Reservoir(places=1) if judging else Reservoir()
         self._fresh = [Fresh(FRESH // shards) for _ in range(shards)]

@@ -1,7 +1,8 @@
 """The bytes of recent packets of all shards as one: each shard's thread writes into a ring of its own.
 
-Records are read in the order of time, from whichever ring they are in: what a target sends to another protected one is
-counted, and kept, in the shard of that one.
+What is read at once is in the order of time, from whichever ring it is in: what a target sends to another protected one
+is counted, and kept, in the shard of that one. Of two reads, the later one may begin with packets a few milliseconds
+older than the last of the earlier: each ring hands over a block of packets when that is full.
 """
 
 import struct

@@ -95,9 +95,11 @@ def _tau(x: float) -> float:
 
 
 class Sources:
-    """The registers of every attack."""
+    """The registers of every attack. `repeatable`: the same packets give the same estimate, of a capture that is read
+    again; live, a seed that nobody knows keeps forged sources from being chosen so that they count as few."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, repeatable: bool = False) -> None:
+        self._seed = 0 if repeatable else int(tables.state[SEED])
         self._slots = np.zeros(len(tables.rows), np.int16)
         self._wide: dict[int, tuple[int, int, int, int]] = {}
         self._rows: dict[int, int] = {}
@@ -145,10 +147,9 @@ class Sources:
     ) -> None:
         prefixes = np.array(list(wide.values()), np.uint64).reshape(-1, 4)
         where = np.array(list(wide), np.int64)
-        seed = int(tables.state[SEED])
         for shard, first, end in zip(tables.shards, begin, self._read, strict=True):
             first = max(first, end - len(shard.ring), 0)
-            feed(shard.ring, first, end, seed, slots, prefixes, where, self._kinds, self._registers)
+            feed(shard.ring, first, end, self._seed, slots, prefixes, where, self._kinds, self._registers)
 
     def count(self, row: int) -> int:
         """So many so far; 0 for a target that isn't counted."""
