@@ -257,7 +257,8 @@ def test_evidence_of_an_attack_holds_both_directions_nearly_in_the_order_of_time
     description = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert description["packets"] == description["packets_matching"] and not description["truncated"]
     stamps: list[int] = []
-    arrived, answered = [], []
+    arrived: list[int] = []
+    answered: list[int] = []
     for (seconds, nanoseconds), frame in records(next(tmp_path.glob("*.pcap")).read_bytes()):
         stamps.append(seconds * 1_000_000_000 + nanoseconds)
         (answered if frame[26:30] == bytes([198, 51, 101, 7]) else arrived).append(stamps[-1])
