@@ -53,7 +53,7 @@ class EvidenceStatus:
     old)."""
     recording: int
     trouble: str
-    """Why the last capture was lost; empty when the last one was written."""
+    """Why the last capture was lost, or is not in the order of time; empty when it was written as it should be."""
 
 
 class EvidenceRecorder:
@@ -225,6 +225,9 @@ class EvidenceRecorder:
             return
         self._counts["written"] += 1
         self._trouble = ""
+        if why := recording.file.unordered:
+            self._trouble = f"{recording.file.path}: not in the order of time: {why}"
+            log.error("evidence not in the order of time", file=str(recording.file.path), why=why)
         log.info("evidence written", attack=recording.file.attack, file=str(path), packets=recording.file.packets)
 
     def _drop(self, recording: _Recording, error: OSError) -> None:

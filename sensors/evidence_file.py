@@ -1,13 +1,12 @@
 """One capture file of an attack, from its first byte to its checksum.
 
-It is written under a name that begins with a dot, and gets its own name when it is whole and on disk. The description
-(JSON) comes after the capture: who finds a description finds what it describes.
+It is written under a name that begins with a dot, and gets its own name when it is whole, in the order of time and on
+disk. The description (JSON) comes after the capture: who finds a description finds what it describes.
 """
 
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,13 +15,12 @@ from pathlib import Path
 
 from rules.traffic import Detection
 from sensors import files
+from sensors.evidence_records import HEADER, LONGEST, in_order
 from sensors.evidence_ring import Selection
 from sensors.framing import RAW_LINKTYPE
 
 _MAGIC = 0xA1B23C4D
 """A capture file with nanoseconds (libpcap's pcap-savefile(5)), in this machine's byte order."""
-_LONGEST = 262_144
-_HEADER, _RECORD = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
 UNFINISHED = ".part"
 
 
@@ -42,17 +40,19 @@ class EvidenceFile:
     matching: int = 0
     """Packets that could have been written."""
     one_of: int = 1
+    unordered: str = ""
+    """Why its packets could not be put in the order of time; empty when they are."""
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     _descriptor: int = -1
 
     def __post_init__(self) -> None:
         files.private_directory(self.directory)
-        self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         number = RAW_LINKTYPE if self.link is None else self.link
         try:
             # For whoever finds the file when this process is gone.
             self._draft.write_text(json.dumps(self._describe(self.detection, True, True)))
-            self._write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _LONGEST, number))
+            self._write(HEADER.pack(_MAGIC, 2, 4, 0, 0, LONGEST, number))
         except OSError:
             self.discard()
             raise
@@ -90,15 +90,16 @@ class EvidenceFile:
                 return False
             self._write(one.content)
             if one.packets:
-                self.first_ns = self.first_ns or one.first_ns
+                self.first_ns = min(self.first_ns or one.first_ns, one.first_ns)
                 self.last_ns = max(self.last_ns, one.last_ns)
                 self.one_of = max(self.one_of, one.one_of)
             self.packets += one.packets
         return True
 
     def finish(self, detection: Detection, *, truncated: bool, interrupted: bool) -> Path:
-        """Make it whole: on disk, under its own name, described. Gives the description's path."""
-        os.fsync(self._descriptor)
+        """Make it whole: in order, on disk, under its own name, described. Gives the description's path."""
+        if not self._put_in_order():
+            os.fsync(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
         self._part.replace(self.path)
@@ -107,6 +108,20 @@ class EvidenceFile:
         files.write(description, content.encode() + b"\n")
         self._draft.unlink(missing_ok=True)
         return description
+
+    def _put_in_order(self) -> bool:
+        """Whether another file, on disk, took its place. One that has no room beside it stays as it is, and says so."""
+        try:
+            found = self._part.read_bytes()
+            content, _ = in_order(found)
+            if content is found:
+                return False
+            files.write(self._part, content)
+        except OSError as error:
+            self.unordered = error.strerror or str(error)
+            return False
+        self._digest, self.size = hashlib.sha256(content), len(content)
+        return True
 
     def _describe(self, detection: Detection, truncated: bool, interrupted: bool) -> dict[str, object]:
         return {
@@ -125,6 +140,7 @@ class EvidenceFile:
             "last_packet": _moment(self.last_ns),
             "truncated": truncated,
             "interrupted": interrupted,
+            "in_order": not self.unordered,
             "remembered_one_of": self.one_of,
             "without_link_layer": self.link is None,
         }
@@ -150,39 +166,38 @@ def recover(directory: Path) -> tuple[int, int]:
     whole = lost = 0
     for part in sorted(directory.glob(f".*.pcap{UNFINISHED}")):
         attack = part.name.removeprefix(".").removesuffix(f".pcap{UNFINISHED}")
-        draft = directory / f".{attack}.json{UNFINISHED}"
-        if _recovered(part, draft, directory / f"{attack}.pcap"):
+        if _recovered(part, directory / f".{attack}.json{UNFINISHED}", directory / f"{attack}.pcap"):
             whole += 1
             described.add(attack)
         else:
             lost += 1
-            part.unlink(missing_ok=True)
-        draft.unlink(missing_ok=True)
     for path in directory.glob("*.pcap"):
         if path.stem not in described:
             # Renamed, and killed before it was described.
             path.unlink(missing_ok=True)
             lost += 1
+    for path in directory.glob(".*"):
+        # Drafts, and what `files.write` was about to put in the place of a file.
+        if path.is_file() and (".pcap." in path.name or ".json." in path.name):
+            path.unlink(missing_ok=True)
     return whole, lost
 
 
 def _recovered(part: Path, draft: Path, path: Path) -> bool:
-    """Cuts off what is no whole record, and describes the rest."""
+    """Cuts off what is no whole record, puts the rest in order, and describes it."""
     try:
-        description, content = json.loads(draft.read_bytes()), part.read_bytes()
+        description, found = json.loads(draft.read_bytes()), part.read_bytes()
     except (OSError, ValueError):
         return False
     if not isinstance(description, dict):
         return False
-    end, times = _whole_records(content)
-    with part.open("r+b") as file:
-        file.truncate(end)
-        os.fsync(file.fileno())
+    content, times = in_order(found)
+    files.write(part, content)
     part.replace(path)
     description |= {
         "file": path.name,
-        "sha256": hashlib.sha256(memoryview(content)[:end]).hexdigest(),
-        "bytes": end,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
         "packets": len(times),
         "first_packet": _moment(min(times, default=0)),
         "last_packet": _moment(max(times, default=0)),
@@ -191,18 +206,6 @@ def _recovered(part: Path, draft: Path, path: Path) -> bool:
     }
     files.write(path.with_suffix(".json"), json.dumps(description, indent=2).encode() + b"\n")
     return True
-
-
-def _whole_records(content: bytes) -> tuple[int, list[int]]:
-    """Where the last whole record ends, and the records' times (ns)."""
-    end, times = _HEADER.size, []
-    while end + _RECORD.size <= len(content):
-        seconds, nanoseconds, length, _ = _RECORD.unpack_from(content, end)
-        if length > _LONGEST or end + _RECORD.size + length > len(content):
-            break
-        times.append(seconds * 10**9 + nanoseconds)
-        end += _RECORD.size + length
-    return min(end, len(content)), times
 
 
 def make_room(directory: Path, total_bytes: int) -> int:

@@ -1,20 +1,20 @@
 """The bytes of recent packets of all shards as one: each shard's thread writes into a ring of its own.
 
-What is read at once is in the order of time, from whichever ring it is in: what a target sends to another protected one
-is counted, and kept, in the shard of that one. Of two reads, the later one may begin with packets a few milliseconds
-older than the last of the earlier: each ring hands over a block of packets when that is full.
+Records are read in the order of time, from whichever ring they are in: what a target sends to another protected one is
+counted, and kept, in the shard of that one. Of two reads, the later one may begin with packets a few milliseconds older
+than the last of the earlier, since each ring hands over a block of packets when that is full: `EvidenceFile` puts the
+whole in order at its end.
 """
 
-import struct
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import NamedTuple
 
 from rules.match import Network
+from sensors.evidence_records import RECORD
 from sensors.evidence_ring import RecentBytes, Selection
 
-_RECORD = struct.Struct("=IIII")
 _TOGETHER = 1_024
 """Records of one selection, so that those that fit into a file are written."""
 
@@ -106,7 +106,7 @@ def _records(selections: list[Selection]) -> Iterator[_Record]:
     for one in selections:
         at = 0
         while at < len(one.content):
-            seconds, nanoseconds, length, _ = _RECORD.unpack_from(one.content, at)
-            end = at + _RECORD.size + length
+            seconds, nanoseconds, length, _ = RECORD.unpack_from(one.content, at)
+            end = at + RECORD.size + length
             yield _Record((seconds, nanoseconds), one.content[at:end])
             at = end

@@ -26,6 +26,7 @@ from sensors import walk
 from sensors.evidence import EvidenceRecorder
 from sensors.evidence_file import EvidenceFile, remove_old
 from sensors.evidence_kernel import SEGMENT_WORDS, keep_batch, keep_block
+from sensors.evidence_records import in_order
 from sensors.evidence_ring import RecentBytes
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import RecentShards
@@ -310,6 +311,89 @@ def test_a_nearly_full_disk_is_left_alone(settings: EvidenceSettings) -> None:
     recorder = recorded(RecentBytes(1, 10.0), replace(settings, least_free_bytes=1 << 60), attack("a1"))
     assert recorder.status.counts["lost"] == 1 and "free" in recorder.status.trouble
     assert list(settings.directory.iterdir()) == []
+
+
+def test_packets_that_were_handed_over_late_are_put_in_the_order_of_time(settings: EvidenceSettings) -> None:
+    file, frames_ = late(settings)
+    path = file.finish(attack("a1"), truncated=False, interrupted=False)
+    said, content = json.loads(path.read_text()), (settings.directory / "a1.pcap").read_bytes()
+    found = list(records(content[24:]))
+    assert [stamp for stamp, _ in found] == sorted(stamp for stamp, _ in found)
+    # Those of one microsecond stay as they came.
+    assert [frame for _, frame in found] == [frames_[number] for number in (2, 3, 0, 4, 1, 5)]
+    assert said["in_order"] and said["packets"] == 6
+    assert said["sha256"] == hashlib.sha256(content).hexdigest() and said["bytes"] == len(content)
+    assert {one.name for one in settings.directory.iterdir()} == {"a1.json", "a1.pcap"}
+
+
+def late(settings: EvidenceSettings) -> tuple[EvidenceFile, list[bytes]]:
+    """A file whose packets, two at a time, are of the milliseconds 1, 0 and 1."""
+    frames_ = [ethernet(ip(A, B, udp(number + 1, 2, bytes(400)))) for number in range(6)]
+    file = EvidenceFile(settings.directory, attack("a1"), ETHERNET)
+    for number, at in ((0, 1_000.001), (2, 1_000.0), (4, 1_000.001)):
+        ring = RecentBytes(1, 10.0)
+        keep(ring, *frames_[number : number + 2], at=at)
+        assert file.add(ring.read(ip_network(B), (ring.oldest, ring.position), 0, 1, False), 1 << 20)
+    return file, frames_
+
+
+def test_what_a_killed_sensor_left_out_of_order_is_put_in_order(settings: EvidenceSettings) -> None:
+    late(settings)
+    for name in ("..a1.pcap.part.x7_q", ".a0.json.x7_q", ".a0.json.part"):
+        (settings.directory / name).write_bytes(b"a draft of a draft")
+    recorder = recorded(RecentBytes(1, 10.0), settings)
+    assert recorder.status.counts["written"] == 1
+    content = (settings.directory / "a1.pcap").read_bytes()
+    stamps = [stamp for stamp, _ in records(content[24:])]
+    assert len(stamps) == 6 and stamps == sorted(stamps)
+    assert json.loads((settings.directory / "a1.json").read_text())["sha256"] == hashlib.sha256(content).hexdigest()
+    assert {path.name for path in settings.directory.iterdir()} == {"a1.json", "a1.pcap"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=9)), max_size=12), st.integers(0, 30))
+def test_a_capture_in_order_has_the_same_records_sorted_by_time(packets: list[tuple[int, bytes]], cut: int) -> None:
+    header = bytes(24)
+    parts = [struct.pack("=4I", 0, time, len(body), len(body)) + body for time, body in packets]
+    content = header + b"".join(parts)
+    content = content[: len(content) - min(cut, len(parts[-1]) - 1)] if parts and cut else content
+    whole = packets[:-1] if len(content) < 24 + sum(map(len, parts)) else packets
+    found, times = in_order(content)
+    expected = sorted(whole, key=lambda packet: packet[0])
+    assert list(records(bytes(found[24:]))) == expected and times == [time for time, _ in expected]
+    if whole == expected == packets:
+        assert found is content
+
+
+@given(st.binary(max_size=120))
+def test_arbitrary_bytes_can_be_put_in_order(content: bytes) -> None:
+    found, times = in_order(content)
+    assert sorted(content[: len(found)]) == sorted(found) and times == sorted(times)
+
+
+@pytest.mark.peer
+def test_on_a_disk_without_room_for_two_a_capture_stays_whole_and_out_of_order(settings: EvidenceSettings) -> None:
+    settings.directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", settings.directory], check=True)
+    try:
+        older, newer = RecentBytes(1, 10.0), RecentBytes(1, 10.0)
+        keep(newer, *[ethernet(ip(A, B, udp(1, 2, bytes(400))))] * 60, at=now())
+        keep(older, *[ethernet(ip(A, B, udp(3, 4, bytes(400))))] * 20, at=now() - 1)
+        # The shard that is read second has older packets than the one that is read first.
+        recorder = EvidenceRecorder(replace(settings, least_free_bytes=-(1 << 30)), RecentShards([newer]), ETHERNET)
+        recorder._open(attack("a1"))
+        recorder._ring, recorder._recordings["a1"].position = RecentShards([older]), RecentShards([older]).oldest
+        recorder._turn()
+        recorder._close(recorder._recordings["a1"], interrupted=False)
+        status = recorder.status
+        assert status.counts["written"] == 1 and not status.counts.get("lost")
+        assert "a1.pcap: not in the order of time: No space left on device" in status.trouble
+        content = (settings.directory / "a1.pcap").read_bytes()
+        said = json.loads((settings.directory / "a1.json").read_text())
+        assert not said["in_order"] and said["sha256"] == hashlib.sha256(content).hexdigest()
+        assert len(list(records(content[24:]))) == said["packets"] == 80
+        assert {path.name for path in settings.directory.iterdir()} == {"a1.json", "a1.pcap"}
+    finally:
+        subprocess.run(["umount", settings.directory], check=True)
 
 
 @pytest.mark.peer

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -224,7 +223,7 @@ def test_one_capability_is_enough_for_several_shards() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_evidence_of_an_attack_holds_both_directions_nearly_in_the_order_of_time(tmp_path: Path) -> None:
+def test_evidence_of_an_attack_holds_both_directions_in_the_order_of_time(tmp_path: Path) -> None:
     said: list[Detection] = []
 
     def send(detection: Detection) -> bool:
@@ -256,16 +255,12 @@ def test_evidence_of_an_attack_holds_both_directions_nearly_in_the_order_of_time
     assert len(shown["interfaces"]) == 1 and shown["interfaces"][0]["up"]
     description = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert description["packets"] == description["packets_matching"] and not description["truncated"]
-    stamps: list[int] = []
-    arrived: list[int] = []
-    answered: list[int] = []
-    for (seconds, nanoseconds), frame in records(next(tmp_path.glob("*.pcap")).read_bytes()):
-        stamps.append(seconds * 1_000_000_000 + nanoseconds)
-        (answered if frame[26:30] == bytes([198, 51, 101, 7]) else arrived).append(stamps[-1])
-    assert arrived == sorted(arrived) and answered == sorted(answered)
-    # What one ring hands over later than the other did is at most one of its blocks.
-    assert all(latest - stamp < 250_000_000 for stamp, latest in zip(stamps, accumulate(stamps, max), strict=True))
-    assert len(stamps) == description["packets"] and 0 < len(answered) < len(stamps) / 20
+    stamps, answers = [], 0
+    for stamp, frame in records(next(tmp_path.glob("*.pcap")).read_bytes()):
+        stamps.append(stamp)
+        answers += frame[26:30] == bytes([198, 51, 101, 7])
+    assert stamps == sorted(stamps) and len(stamps) == description["packets"]
+    assert 0 < answers < len(stamps) / 20 and description["in_order"]
 
 
 def records(content: bytes) -> Iterator[tuple[tuple[int, int], bytes]]:
