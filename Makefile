@@ -21,7 +21,7 @@ run: $(VENV)/.installed
 
 ## make test   install what the tests need and run all of them, also against the built wheel
 test: $(VENV)/.installed
-	@deploy/as-root deploy/install-packages base routers browser
+	@deploy/as-root deploy/install-packages base routers browser tools
 	@deploy/as-root env HYPOTHESIS_PROFILE=$(or $(HYPOTHESIS_PROFILE),fast) deploy/run-tests $(VENV) $(PYTHON)
 
 ## make check  ruff, mypy strict, layers and unit tests, without root

@@ -1,12 +1,11 @@
 """Real routers and a real ExaBGP for the tests of this folder, in namespaces that are removed afterwards."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 
+import needs
 import pytest
 
 from lab.exabgp import ScriptedExaBgp
@@ -31,9 +30,7 @@ class Peers:
 @pytest.fixture(scope="module")
 def peers() -> Iterator[Peers]:
     """BIRD over iBGP, FRR and GoBGP over eBGP, all families, MD5 and GTSM; all sessions are up."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if os.geteuid() or missing:
-        pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
+    needs.root_and(*PROGRAMS)
     sweep()
     with namespaces("speaker", *ROUTERS) as (speaker, *edges), ExitStack() as stack:
         neighbours = {edge.label: _connect(speaker, edge, number) for number, edge in enumerate(edges)}

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 from lab.appliance import Appliance
@@ -43,9 +43,7 @@ budget = 100
 @pytest.fixture(scope="module")
 def stack() -> Iterator[tuple[Lab, Appliance]]:
     """One appliance for the whole file; the tests leave it without rules and incidents that act."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if os.geteuid() or missing:
-        pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
+    needs.root_and(*PROGRAMS)
     with lab() as up:
         stopbank = Appliance(up, LIMITS, "observe")
         try:

@@ -1,14 +1,13 @@
 """`stopbank analyze` on what the tools of the field send: hping3, nmap and slowhttptest against a real server, in
 namespaces that are removed afterwards. None of it comes from generators of ours."""
 
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+import needs
 import pytest
 
 from lab.namespaces import Namespace, Port, join, namespaces, start, stop, wait_until
@@ -35,9 +34,7 @@ asyncio.run(main())
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Namespace, Namespace]]:
     """Who sends, and who has a server on port 80; the rest of the world lies behind who sends."""
-    missing = [program for program in ("ip", "tcpdump") if shutil.which(program) is None]
-    if os.geteuid() or missing:
-        pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
+    needs.root_and("ip", "tcpdump", "hping3", "nmap", "slowhttptest")
     log = tmp_path_factory.mktemp("field")
     with namespaces("sender", "victim") as (sender, victim):
         join(Port(sender, "out", (SENDER,)), Port(victim, "in", (VICTIM,)))
@@ -54,9 +51,6 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Namespace, 
 
 def told(wire: tuple[Namespace, Namespace], path: Path, command: str) -> list[tuple[str, str]]:
     """Targets and vectors of what is captured at the victim while a command runs at the sender's."""
-    program, *_ = command.split()
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed (deploy/install-packages bench)")
     sender, victim = wire
     capture = path / "a.pcap"
     listen = victim.command("tcpdump", "-i", "in", "-s", "96", "-B", "16384", "-U", "-w", capture)
