@@ -1,40 +1,35 @@
-"""Sends frames from a namespace at a steady rate: AF_PACKET past the queueing discipline, many frames for each call.
+"""Frames into a namespace at a steady rate: out of an interface, or as if an interface there had received them.
 
 Run as a process (`python -m lab.sender`) it reads a plan as JSON on stdin and writes one JSON object with exact counts
 and the monotonic nanosecond of each stream's first packet. Always ends: at its count, its duration, or SIGTERM.
 """
 
-import ctypes
+import contextlib
 import json
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
-
-import numpy as np
+from pathlib import Path
+from typing import Protocol
 
 from lab.benign import benign
 from lab.frames import Frames
-from lab.namespaces import Namespace
+from lab.inside import call_inside
+from lab.live_frames import LiveFrames, NoLiveFrames
+from lab.namespaces import Namespace, Port
+from lab.packet_socket import PacketSocket
 from lab.traffic import attack
 from rules.match import Network
 from rules.traffic import Vector
 
 BENIGN = "benign"
+Ends = tuple[bytes, bytes]
+"""MAC addresses of frames: to and from."""
 POOL = 1 << 14
 """Frames made for a stream and sent over and over; a divisor of `lab.benign.SEQUENCE`."""
-_SOL_PACKET, _PACKET_QDISC_BYPASS, _SYS_SENDMMSG = 263, 20, 307
-_BATCH = 256
-_MESSAGE = np.dtype(
-    [
-        ("name", "u8"), ("name_length", "u4"), ("pad", "u4"), ("vectors", "u8"), ("vector_count", "u8"),
-        ("control", "u8"), ("control_length", "u8"), ("flags", "i4"), ("pad2", "u4"), ("sent", "u4"), ("pad3", "u4"),
-    ]
-)  # fmt: skip
-"""struct mmsghdr on 64-bit Linux."""
-_VECTOR = np.dtype([("base", "u8"), ("length", "u8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +73,27 @@ class Sent:
     last_ns: int
     packets_per_second: float
     """Measured between the two."""
+    processor_ns: int = 0
+    """Of the sender, in the system calls that sent it: its own work and that of who takes packets in the kernel."""
+
+
+class Way(Protocol):
+    """How frames leave: `LiveFrames` or `PacketSocket`."""
+
+    def hand(self, parts: Sequence[tuple[int, int, int]]) -> list[int]:
+        """Of some pools so many frames from one on; how many of each went, the first ones."""
+
+    def close(self) -> None:
+        """No more."""
 
 
 class _Pool:
-    """A stream's frames as an array of mmsghdr, ready for the system call."""
+    """A stream's frames and what became of them."""
 
     def __init__(self, stream: Stream, destination: bytes, source: bytes) -> None:
         self.stream = stream
         self.frames = stream.frames().addressed(destination, source)
-        count, stride = self.frames.block.shape
-        self._vectors = np.zeros(count, _VECTOR)
-        self._vectors["base"] = self.frames.block.ctypes.data + np.arange(count, dtype=np.uint64) * np.uint64(stride)
-        self._vectors["length"] = self.frames.lengths
-        self._messages = np.zeros(count, _MESSAGE)
-        offsets = np.arange(count, dtype=np.uint64) * np.uint64(_VECTOR.itemsize)
-        self._messages["vectors"], self._messages["vector_count"] = self._vectors.ctypes.data + offsets, 1
-        self.address = self._messages.ctypes.data
-        self.next, self.sent, self.first_ns, self.last_ns = 0, 0, 0, 0
+        self.sent, self.first_ns, self.last_ns, self.processor_ns = 0, 0, 0, 0.0
 
     def due(self, elapsed: float) -> int:
         """How many frames are behind schedule."""
@@ -103,51 +102,60 @@ class _Pool:
         wanted = self.stream.packets if over else int(running * self.stream.packets_per_second)
         return wanted - self.sent
 
+    def part(self, due: int) -> tuple[int, int]:
+        """The next frames: which is the first, and how many up to the pool's end."""
+        first = self.sent % len(self.frames)
+        return first, min(due, len(self.frames) - first)
+
+    def went(self, count: int, begun_ns: int, processor_ns: float) -> None:
+        """So many more frames were sent."""
+        if count:
+            self.first_ns, self.last_ns = self.first_ns or begun_ns, time.monotonic_ns()
+            self.sent, self.processor_ns = self.sent + count, self.processor_ns + processor_ns
+
     def result(self) -> Sent:
         """What was sent so far."""
         whole, rest = divmod(self.sent, len(self.frames))
         size = int(self.frames.lengths.sum()) * whole + int(self.frames.lengths[:rest].sum())
         seconds = max(self.last_ns - self.first_ns, 1) / 1e9
-        return Sent(self.stream.name, self.sent, size, self.first_ns, self.last_ns, self.sent / seconds)
+        rate, spent = self.sent / seconds, round(self.processor_ns)
+        return Sent(self.stream.name, self.sent, size, self.first_ns, self.last_ns, rate, spent)
 
 
 def send(
-    streams: Sequence[Stream], interface: str, destination: bytes, source: bytes, slack: float = 2.0
+    streams: Sequence[Stream], way: Callable[[Sequence[Frames]], Way], ends: Ends, slack: float = 2.0
 ) -> list[Sent]:
-    """Send the streams out of an interface of the current namespace; at most `slack` times as long as planned."""
-    pools = [_Pool(stream, destination, source) for stream in streams]
-    ends = max(stream.start_seconds + stream.seconds for stream in streams)
-    libc = ctypes.CDLL(None, use_errno=True)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as out:
-        out.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
-        out.bind((interface, 0))
+    """Send the streams; at most `slack` times as long as planned."""
+    pools = [_Pool(stream, *ends) for stream in streams]
+    until = max(stream.start_seconds + stream.seconds for stream in streams)
+    with contextlib.closing(way([pool.frames for pool in pools])) as out:
         begin = time.monotonic()
-        while (elapsed := time.monotonic() - begin) < ends * slack + 1:
-            due = [(pool, count) for pool in pools if (count := pool.due(elapsed)) > 0]
-            if not due and elapsed >= ends:
-                break
-            for pool, count in due:
-                _burst(libc, out.fileno(), pool, min(count, _BATCH))
-            if not due:
+        while (elapsed := time.monotonic() - begin) < until * slack + 1:
+            due = [(number, *pool.part(count)) for number, pool in enumerate(pools) if (count := pool.due(elapsed)) > 0]
+            if due:
+                _burst(out, pools, due)
+            elif elapsed < until:
                 time.sleep(0.0002)
+            else:
+                break
     return [pool.result() for pool in pools]
 
 
-def _burst(libc: ctypes.CDLL, descriptor: int, pool: _Pool, count: int) -> None:
-    count = min(count, len(pool.frames) - pool.next)
-    now = time.monotonic_ns()
-    address = ctypes.c_void_p(pool.address + pool.next * _MESSAGE.itemsize)
-    done = libc.syscall(_SYS_SENDMMSG, descriptor, address, count, 0)
-    if done <= 0:
-        return  # ENOBUFS: the device's ring is full; the frames stay due
-    pool.first_ns, pool.last_ns = pool.first_ns or now, time.monotonic_ns()
-    pool.sent += done
-    pool.next = (pool.next + done) % len(pool.frames)
+def _burst(out: Way, pools: Sequence[_Pool], due: Sequence[tuple[int, int, int]]) -> None:
+    begun, spent = time.monotonic_ns(), time.thread_time_ns()
+    went = out.hand(due)
+    each = (time.thread_time_ns() - spent) / max(1, sum(went))
+    for (number, _, _), count in zip(due, went, strict=True):
+        pools[number].went(count, begun, count * each)
 
 
-def command(namespace: Namespace, interface: str, destination: str) -> list[str]:
-    """The command line that sends from a namespace; it takes `plan(streams)` on stdin and prints the results."""
-    return namespace.command(sys.executable, "-m", "lab.sender", interface, destination)
+def command(namespace: Namespace, interface: str, destination: str, into: Port | None = None) -> list[str]:
+    """The command line that sends from a namespace; it takes `plan(streams)` on stdin and prints the results.
+
+    With `into`, the other end, it hands the frames over there where the kernel can; stderr tells where it can't.
+    """
+    there = () if into is None else (into.namespace.path, into.interface)
+    return namespace.command(sys.executable, "-m", "lab.sender", interface, destination, *there)
 
 
 def plan(streams: Sequence[Stream]) -> str:
@@ -161,12 +169,27 @@ def results(printed: str) -> list[Sent]:
 
 
 def main() -> None:
-    """`python -m lab.sender INTERFACE DESTINATION_MAC < plan`."""
-    interface, destination = sys.argv[1:3]
+    """`python -m lab.sender INTERFACE DESTINATION_MAC [NAMESPACE_FILE INTERFACE_THERE] < plan`."""
+    interface, destination, *there = sys.argv[1:]
     streams = [Stream(**(one | {"target": ip_network(one["target"])})) for one in json.load(sys.stdin)]
-    own = _mac(interface)
-    sent = send(streams, interface, bytes.fromhex(destination.replace(":", "")), own)
+    ends = bytes.fromhex(destination.replace(":", "")), _mac(interface)
+    sent = _handed_over(streams, ends, *there) if there else None
+    if sent is None:
+        sent = send(streams, lambda pools: PacketSocket(pools, interface), ends)
     print(json.dumps([asdict(one) for one in sent]), flush=True)
+
+
+def _handed_over(streams: Sequence[Stream], ends: Ends, namespace: str, interface: str) -> list[Sent] | None:
+    """Nothing where the kernel can't."""
+
+    def inside() -> list[Sent]:
+        return send(streams, lambda pools: LiveFrames(pools, interface), ends)
+
+    try:
+        return call_inside(Path(namespace), inside)
+    except NoLiveFrames as error:
+        print(f"no live frames here ({error}): sends through a packet socket, which is slower", file=sys.stderr)
+        return None
 
 
 def _mac(interface: str) -> bytes:
