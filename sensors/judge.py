@@ -59,6 +59,7 @@ SHORTEST = Floor(0.02, 0.1)
 """Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
 _SYN_WITH_OPTIONS = 48
+_UDP = 17
 _GOING_ON = (Kind.ACK, Kind.SYN_ACK, Kind.FIN)
 """What follows where connections are made; an RST takes a handshake back."""
 
@@ -127,6 +128,12 @@ class _View:
         out[part] = ordinary.streams(self.incoming[part], self.weights[part], self.seconds)
         return out
 
+    def steady_of_few(self, part: BOOLS) -> BOOLS:
+        """Those of a part whose flows go on and on, if few send such."""
+        out = part.copy()
+        out[part] = ordinary.steady(self.incoming[part], self.seconds)
+        return np.zeros(len(part), bool) if self.is_diffuse(out) else out
+
 
 def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
     """Looks at what a host got and sent in `seconds`; `floor` replaces all rates (an explicit threshold)."""
@@ -192,6 +199,8 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         member = member & ~scanned
     if kind in (Kind.UDP, Kind.AMPLIFICATION):
         return _condemned_udp(view, kind, member)
+    if kind is Kind.SYN and not view.is_diffuse(retrying := member & _retrying(view)):
+        member = member if view.above(retrying, ORDINARY) else member & ~retrying
     guilty = view.above(member, FLOORS[kind])
     if kind is Kind.SYN:
         knocking = member & ~_retrying(view)
@@ -228,10 +237,22 @@ def _retrying(view: _View) -> BOOLS:
 
 def _unwanted(view: _View, member: BOOLS) -> bool:
     """Whether most of it is proven to be of no use, and enough to matter."""
-    turned_away = member & view.refused
+    turned_away = member & view.refused & ~_unheard_errors(view, member & view.refused)
     if view.above(turned_away, REFUSED) and 2 * view.weights[turned_away].sum() >= view.weights[member].sum():
         return True
     return view.above(member, FORGED) and forged(view.incoming[member])
+
+
+def _unheard_errors(view: _View, turned_away: BOOLS) -> BOOLS:
+    """Datagrams of flows that nobody hears and that go on: who calls, logs or measures asks for no errors. Those of
+    calls have a port each; those to one port are a flood if many send them, or as fast as only floods come."""
+    datagrams: BOOLS = turned_away & (view.incoming["protocol"] == _UDP)
+    going_on = datagrams.copy()
+    going_on[datagrams] = ordinary.steady(view.incoming[datagrams], view.seconds)
+    is_one_port = insisting(view.incoming[going_on], view.weights[going_on])
+    if going_on.any() and is_one_port and (view.is_diffuse(going_on) or view.above(going_on, FLOORS[Kind.UDP])):
+        return np.zeros(len(going_on), bool)
+    return going_on
 
 
 def _of_streams(view: _View, kind: Kind) -> Floor:
@@ -247,6 +268,7 @@ def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     modest = member.copy()
     modest[member] = ordinary.modest(view.incoming[member], view.weights[member])
     streams = view.streams(member & ~modest)
+    streams |= view.steady_of_few(member & ~modest & ~streams)
     is_crowd = len(np.unique(view.sources[streams])) > CROWD
     if view.above(modest, ORDINARY) or view.above(streams, Floor(OF_CROWD, OF_CROWD) if is_crowd else ORDINARY):
         return member

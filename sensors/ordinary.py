@@ -34,8 +34,9 @@ _TRIED, _EACH, _ONCE, _OWN = 100, 3.0, 0.99, 4
 """Who scans tries so many ports, each at most so often; nearly each but once, or from so few ports of its own."""
 _SHORT = 100.0
 """Bytes that its packets have at most, on average."""
-_SCANNERS = 20
-"""More of them at once are a flood, or forged."""
+_SCANNERS, _DECOYS = 20, 128
+"""More of them at once are a flood, or forged; but a scanner hides among as many forged ones that try the same ports
+(nmap takes no more)."""
 _TRAINS = 0.8
 """Where as many datagrams begin as end, fragments are the parts of something; floods send any parts."""
 _BULK = CONVERSATIONS | {"dns", "snmp", "tftp", "memcached"}
@@ -63,14 +64,24 @@ def lasting(seconds: float) -> float:
 
 def streams(part: ANY, weights: WEIGHTS, seconds: float) -> BOOLS:
     """Which packets are of flows that go on and on as those of calls, games, video, tunnels and downloads do."""
+    going_on = steady(part, seconds)
+    if not going_on.any():
+        return going_on
+    _, places = np.unique(flows(part), return_inverse=True)
+    packets = np.bincount(places, weights)
+    lengths = np.bincount(places, weights * part["length"]) / np.maximum(packets, 1)
+    out: BOOLS = going_on & ((packets <= _SLOW * seconds) | (lengths >= _LONG))[places]
+    return out
+
+
+def steady(part: ANY, seconds: float) -> BOOLS:
+    """Which packets are of flows that go on and on, fast ones of short packets as well: of a few senders a test of the
+    line, what meters and logs say, a tunnel of calls; of many a flood."""
     # Where nobody talks for long, a reflector's many answers are no call.
     if not len(part) or np.isin(part["source_port"], _CONNECTIONLESS).mean() > 0.5:
         return np.zeros(len(part), bool)
     _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
-    packets = np.bincount(places, weights)
-    lengths = np.bincount(places, weights * part["length"]) / np.maximum(packets, 1)
-    out: BOOLS = ((counts > lasting(seconds)) & ((packets <= _SLOW * seconds) | (lengths >= _LONG)))[places]
-    return out & ~_asked_by_one(part)
+    return (counts > lasting(seconds))[places] & ~_asked_by_one(part)
 
 
 def _asked_by_one(part: ANY) -> BOOLS:
@@ -98,7 +109,10 @@ def scans(part: ANY) -> BOOLS:
     own = _distinct(who, part["source_port"], len(names))
     short = np.bincount(who, part["length"], minlength=len(names)) <= _SHORT * sent
     found = (places >= _TRIED) & (sent <= _EACH * places) & short & ((places >= _ONCE * sent) | (own <= _OWN))
-    if found.sum() <= _SCANNERS:
+    # Of many packets not all may be here: each one's part of the ports is another.
+    each = float(np.median(places[found])) * float(part["weight"].mean()) if found.any() else 0.0
+    are_decoys = found.sum() <= _DECOYS and len(np.unique(tried[found[who]])) <= 1.5 * each
+    if found.sum() <= _SCANNERS or are_decoys:
         out = (found & (np.bincount(who, part["marks"] & HAS_PORTS, minlength=len(names)) == sent))[who]
     return out
 

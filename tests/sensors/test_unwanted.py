@@ -197,3 +197,55 @@ def test_more_errors_than_any_stack_sends_are_no_answers(rate: int, expected: bo
     errors = got(Kind.ICMP, rate, SCANNER, (0, 0), 56)
     errors["icmp_type"] = 3
     assert guilty(errors) == expected
+
+
+def flows(count: int, senders: int, ports: ANY | int, length: int = 92) -> ANY:
+    """A second of datagrams over one flow of each sender's."""
+    which = np.arange(count) % senders
+    return got(Kind.UDP, count, SCANNER + which, (40_000 + which, np.resize(ports, count)), length)
+
+
+@pytest.mark.parametrize("length", [60, 92, 208])
+def test_what_few_keep_sending_over_one_flow_each_is_a_test_or_a_meter_however_short(length: int) -> None:
+    for senders in (1, 4, 15):
+        assert not guilty(flows(16_000, senders, 5_201, length))
+    # As fast as no meter, from more than a few, or from ever other ports, it is a flood.
+    assert guilty(flows(52_000, 1, 5_201, length))
+    assert guilty(flows(30_000, 40, 5_201, length))
+    assert guilty(got(Kind.UDP, 16_000, SCANNER, (np.arange(16_000) + 1_024, 5_201), length))
+
+
+@pytest.mark.parametrize(
+    ("rate", "senders", "ports", "expected"),
+    [
+        (12_000, 1, 16_384 + np.arange(240) * 2, False),  # calls to a media server that is down
+        (9_000, 5, 514, False),  # logs to one
+        (12_000, 5, 514, True),
+        (9_000, 60, 514, True),
+    ],
+)
+def test_who_calls_or_logs_goes_on_where_nobody_hears(
+    rate: int, senders: int, ports: ANY | int, expected: bool
+) -> None:
+    sent = flows(rate, senders, ports)
+    sent["source_port"] = sent["destination_port"] + 1 if senders == 1 else sent["source_port"]
+    assert guilty(sent, np.repeat(back(sent[:100], Kind.ICMP), 5)) == expected
+
+
+def test_a_load_test_of_a_server_that_is_down_is_no_flood_and_a_crowd_of_them_is() -> None:
+    for senders, expected in ((1, False), (3, False), (300, True)):
+        syns = got(Kind.SYN, 16_000, SCANNER + np.arange(16_000) % senders, (np.arange(16_000) + 1_024, 81), 60)
+        assert guilty(syns, back(syns, Kind.RST)) == expected
+
+
+@pytest.mark.parametrize(("decoys", "expected"), [(21, False), (120, False), (200, True)])
+def test_a_scanner_among_decoys_scans(decoys: int, expected: bool) -> None:
+    each = 24_000 // decoys
+    syns = got(
+        Kind.SYN,
+        each * decoys,
+        SCANNER + np.arange(each * decoys) % decoys,
+        (45_678, np.arange(each * decoys) // decoys + 1),
+        44,
+    )
+    assert guilty(syns) == expected
