@@ -1,12 +1,17 @@
-"""A veth pair of a test's own, and patience."""
+"""A veth pair or a tunnel of a test's own, and patience."""
 
+import fcntl
 import secrets
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+
+import pytest
 
 PATIENCE_SECONDS = 20
 
@@ -25,6 +30,19 @@ def veth() -> Iterator[tuple[str, socket.socket]]:
             yield near, sending
     finally:
         subprocess.run(["ip", "link", "del", near], check=True)
+
+
+@contextmanager
+def tunnel() -> Iterator[tuple[str, FileIO]]:
+    """An interface without a link layer, and the file that packets for it are written to; skips where there is none."""
+    name, device = f"sbt{secrets.token_hex(4)}", Path("/dev/net/tun")
+    if not device.exists():
+        pytest.skip(f"no {device} here")
+    with device.open("r+b", buffering=0) as file:
+        # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
+        fcntl.ioctl(file, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield name, file
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

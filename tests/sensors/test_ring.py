@@ -1,11 +1,9 @@
 """The packet ring and the live loop on a real veth pair: nothing lost, tags seen, attacks found in time, by
 CAP_NET_RAW alone."""
 
-import fcntl
 import secrets
 import socket
 import statistics
-import struct
 import subprocess
 import threading
 import time
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 from kernel_rig import B6, A, B, columns_of
 from rawframes import ACK, SYN, ethernet, ip, tcp, udp
-from virtual_link import PATIENCE_SECONDS, veth, wait_for
+from virtual_link import PATIENCE_SECONDS, tunnel, veth, wait_for
 
 from rules.errors import Refused
 from rules.traffic import Detection, State
@@ -147,16 +145,11 @@ def test_an_interface_that_goes_away_is_waited_for() -> None:
         source.close()
 
 
-@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
 def test_a_tunnel_that_hands_over_bare_ip_is_counted_and_filtered() -> None:
-    name = f"sbt{secrets.token_hex(4)}"
-    with Path("/dev/net/tun").open("r+b", buffering=0) as tunnel:
-        # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
-        fcntl.ioctl(tunnel, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    with tunnel() as (name, far):
         source = Rings(Capturing((name,), filter="udp", ring_megabytes=8))
         for packet in (ip(A, B, udp(53, 9, bytes(50))), ip(A, B, tcp(1, 2, SYN)), ip("2001:db8::1", B6, udp(1, 2))):
-            tunnel.write(packet)
+            far.write(packet)
         into = fed(source, 2)
         assert columns_of(into, B)["AMPLIFICATION"] == 1 and columns_of(into, B6)["UDP"] == 1
         assert into.totals[Total.PACKETS] == 2 and source.link == RAW

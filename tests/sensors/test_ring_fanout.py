@@ -1,9 +1,7 @@
 """Capture on several processors, on a real veth pair: every packet counted once, in its target's shard, and found as
 with one."""
 
-import fcntl
 import json
-import secrets
 import socket
 import struct
 import subprocess
@@ -18,7 +16,7 @@ from pathlib import Path
 import pytest
 from rawframes import ACK, SYN, Fragment, ethernet, ip, tcp, udp
 from steering_model import end_of, steered
-from virtual_link import veth, wait_for
+from virtual_link import tunnel, veth, wait_for
 
 from rules.errors import Refused
 from rules.match import Network
@@ -185,19 +183,14 @@ def test_a_super_frame_goes_to_its_shard_and_counts_as_the_packets_it_was_made_f
             assert list(found.values()) == [10, 10] and {end_of(host, 2) for host in found} == {number}
 
 
-@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun here")
 def test_bare_ip_of_a_tunnel_is_divided_both_ways() -> None:
-    name = f"sbt{secrets.token_hex(4)}"
-    with Path("/dev/net/tun").open("r+b", buffering=0) as tunnel:
-        # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
-        fcntl.ioctl(tunnel, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
-        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    with tunnel() as (name, far):
         source = Rings(Capturing((name,), filter="udp", ring_megabytes=8, fanout=2, keep_outgoing=True))
         into = fanout.make(PROTECTED, shards=2, rows=4096, ring=4096, normal=128)
         source.feed(into, walk.NEVER)
         for number in range(8):
-            tunnel.write(ip("192.0.2.1", f"198.51.{100 + number % 4}.7", udp(1, 2)))
-        tunnel.write(ip("2001:db8:ffff::1", str(V6[(3 << 80) + 1]), udp(1, 2)))
+            far.write(ip("192.0.2.1", f"198.51.{100 + number % 4}.7", udp(1, 2)))
+        far.write(ip("2001:db8:ffff::1", str(V6[(3 << 80) + 1]), udp(1, 2)))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
             sending.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
             for number in range(8):

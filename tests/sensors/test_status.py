@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 from kernel_rig import A, B, counted
 from rawframes import SYN, ethernet, ip, tcp, udp
+from virtual_link import veth
 
 from rules.zone import Metric, Zone
 from sensors import live
@@ -47,22 +48,6 @@ def test_rates_are_the_differences_between_two_looks() -> None:
 
 def test_who_asks_where_nobody_answers_is_told_nothing(tmp_path: Path) -> None:
     assert ask(tmp_path / "absent.sock") is None
-
-
-@contextmanager
-def veth() -> Iterator[tuple[str, socket.socket]]:
-    """An interface to listen on, and a socket that sends into it."""
-    near, far = f"sbt{secrets.token_hex(4)}", f"sbu{secrets.token_hex(4)}"
-    subprocess.run(["ip", "link", "add", near, "type", "veth", "peer", "name", far], check=True)
-    try:
-        for end in (near, far):
-            Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").write_text("1")
-            subprocess.run(["ip", "link", "set", end, "up"], check=True)
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
-            sending.bind((far, 0))
-            yield near, sending
-    finally:
-        subprocess.run(["ip", "link", "del", near], check=True)
 
 
 @contextmanager
