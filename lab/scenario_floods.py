@@ -75,6 +75,30 @@ def reflected_syn(order: Order) -> Packets:
     return rows
 
 
+def middleboxes(order: Order) -> Packets:
+    """Pages and resets of firewalls that were sent a request for something forbidden in the victim's name; they answer
+    in the servers' names, each with its own page, some with a few packets, some with resets alone."""
+    rows = order.rows(_TCP, sources=order.draw(300, 4000))
+    _, box = np.unique(rows["source"][:, 0] * np.uint64(31) ^ rows["source"][:, 1], return_inverse=True)
+    count = int(box.max()) + 1 if len(box) else 0
+    pages, has_page = order.random.integers(120, 1461, count), order.random.random(count) < order.pick(55, 80, 95) / 100
+    ends = order.random.random(count) < order.pick(10, 60) / 100
+    # A page in two packets begins with a full one; some send a reset behind their page.
+    turn = order.each(0, 4)
+    resets = ~has_page[box] | ((turn == 3) & ends[box])
+    data = np.where(
+        resets,
+        0,
+        np.where((turn == 2) & (pages[box] > 900), 1460 - 20 * (order.family is Family.IPV6), pages[box] - 20),
+    )
+    rows["flags"] = np.where(resets, RST | ACK, np.where(ends[box] & (turn == 1), FIN | PUSH | ACK, PUSH | ACK))
+    rows["length"] = _IP[order.family] + 20 + np.where(data > 1, data - 20, 0)
+    rows["content"] = np.where(resets, content(b""), content(b"HTTP/1.1 403 Forbidden\r\nConnection: close"))
+    rows["source_port"] = np.where(order.random.random(count)[box] < 0.85, 80, 443)
+    rows["destination_port"] = order.draw(1024, 65536) if order.chance(0.4) else order.each(1024, 65536)
+    return rows
+
+
 def udp(order: Order) -> Packets:
     """Datagrams of one length or many, to one port or all."""
     rows = order.rows(_UDP)
@@ -155,6 +179,7 @@ MAKERS: dict[str, Callable[[Order], Packets]] = {
     "tcp_null": lambda order: tcp(order, 0),
     "tcp_xmas": lambda order: tcp(order, FIN | PUSH | URG),
     "synack_reflection": reflected_syn,
+    "tcp_middlebox_reflection": middleboxes,
     "udp_flood": udp,
     "icmp_flood": icmp,
     "ip_fragment_flood": fragments,

@@ -26,9 +26,9 @@ STATEMENTS = frozenset({"multi_vector", "carpet_bombing"})
 
 _KINDS = {
     "syn_flood", "synack_reflection", "ack_flood", "rst_flood", "fin_flood", "tcp_null", "tcp_xmas",
-    "tcp_connection_flood", "tcp_flood", "udp_flood", "udp_amp", "icmp_flood", "icmpv6_flood", "ip_fragment_flood",
-    "gre_flood", "esp_flood", "ip_proto_flood", "http_flood", "http_slow", "tls_flood", "carpet_bombing",
-    "multi_vector", "volumetric",
+    "tcp_connection_flood", "tcp_flood", "tcp_middlebox_reflection", "udp_flood", "udp_amp", "icmp_flood",
+    "icmpv6_flood", "ip_fragment_flood", "gre_flood", "esp_flood", "ip_proto_flood", "http_flood", "http_slow",
+    "tls_flood", "carpet_bombing", "multi_vector", "volumetric",
 }  # fmt: skip
 _SERVICE = re.compile(r"[a-z0-9]{1,16}")
 

@@ -118,7 +118,8 @@ def _completed(tcp: ANY, seconds: float) -> BOOLS:
     out |= (kinds == Kind.SYN_ACK) & has[Kind.ACK]
     # One-way captures show no answers, but floods have no long flows.
     acks = np.bincount(flow[kinds == Kind.ACK], minlength=len(counts))
-    out |= (kinds == Kind.ACK) & (acks > ordinary.lasting(seconds))[flow]
+    going_on = (kinds == Kind.ACK) & (acks > ordinary.lasting(seconds))[flow]
+    out |= going_on & ~ordinary.asked_by_one(tcp)
     return out
 
 

@@ -14,6 +14,7 @@ from rules.match import Network
 from rules.traffic import AMPLIFICATION_SERVICES, Vector, VectorShare
 from rules.zone import Metric
 from sensors.headers import HAS_PORTS, Kind
+from sensors.middlebox import middlebox_answers
 from sensors.origins import Origins, folded, origins, varied
 from sensors.reflection import is_reflection
 from sensors.sessions import session_vector
@@ -72,7 +73,7 @@ REAL_SHARE = 0.15
 _HOSTS = 4.0
 """A prefix whose hosts are hit as evenly as so many is bombed as a carpet."""
 
-_REAL = frozenset({"udp_amp", "synack_reflection", "http_flood", "tls_flood"})
+_REAL = frozenset({"udp_amp", "synack_reflection", "tcp_middlebox_reflection", "http_flood", "tls_flood"})
 """Vectors whose sources are real: reflectors, and those who got an answer to build a request on."""
 _SERVICES = 256.0
 """Source ports as varied as so many are no services': reflectors are asked at a few, or at a few dozen."""
@@ -209,6 +210,7 @@ def _groups(sample: ANY, beside: ANY, weights: NDArray[np.float64]) -> list[_Gro
         # From a reflector's port, and no reflection: plain UDP.
         rest = parts.pop(Kind.AMPLIFICATION)
         parts[Kind.UDP] = parts.get(Kind.UDP, np.zeros(len(sample), bool)) | rest
+    pages = _middleboxes(sample, beside, parts)
     _join_refusals(sample, parts, weights)
     if Kind.FRAGMENT in parts and reflected:
         _give_fragments(sample, weights, parts, reflected)
@@ -216,7 +218,7 @@ def _groups(sample: ANY, beside: ANY, weights: NDArray[np.float64]) -> list[_Gro
         _Group(Vector("udp_amp", service), frozenset({Kind.AMPLIFICATION, Kind.UDP}), member)
         for service, member in reflected.items()
     ]
-    return amplified + _tcp_groups(sample, beside, parts) + [
+    return amplified + pages + _tcp_groups(sample, beside, parts) + [
         _Group(Vector(NAMES[kind]), frozenset({kind}), member) for kind, member in parts.items()
     ]  # fmt: skip
 
@@ -237,6 +239,17 @@ def _by_chance(ported: NDArray[np.bool_], sample: ANY, member: NDArray[np.bool_]
     """Whether so few come from the port that a flood from random ports hits it as often."""
     distinct = len(np.unique(sample["source_port"][ported]))
     return bool(distinct > 50 and member.sum() <= 5 + 10 * ported.sum() / distinct)
+
+
+def _middleboxes(sample: ANY, beside: ANY, parts: dict[Kind, NDArray[np.bool_]]) -> list[_Group]:
+    """What middleboxes answer, taken out of the kinds of its packets."""
+    member = middlebox_answers(sample, beside)
+    if not member.any():
+        return []
+    kinds = frozenset(kind for kind, part in parts.items() if (part & member).any())
+    for kind in kinds:
+        parts[kind] = parts[kind] & ~member
+    return [_Group(Vector("tcp_middlebox_reflection"), kinds, member)]
 
 
 def _join_refusals(sample: ANY, parts: dict[Kind, NDArray[np.bool_]], weights: NDArray[np.float64]) -> None:

@@ -81,10 +81,10 @@ def steady(part: ANY, seconds: float) -> BOOLS:
     if not len(part) or np.isin(part["source_port"], _CONNECTIONLESS).mean() > 0.5:
         return np.zeros(len(part), bool)
     _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
-    return (counts > lasting(seconds))[places] & ~_asked_by_one(part)
+    return (counts > lasting(seconds))[places] & ~asked_by_one(part)
 
 
-def _asked_by_one(part: ANY) -> BOOLS:
+def asked_by_one(part: ANY) -> BOOLS:
     """Which packets come from one server's port on many hosts to one other port: nobody talks to so many of a kind at
     once from there, but who forges questions writes the same port into all of them."""
     ours, theirs = part["destination_port"].astype(np.int64), part["source_port"].astype(np.int64)

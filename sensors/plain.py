@@ -60,6 +60,9 @@ def bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
     if vector.kind == "udp_amp" and vector.service is not None:
         port = _REFLECTOR_PORTS[vector.service]
         yield Match(destination=target, protocol=Numeric.only(UDP), source_port=Numeric.only(port))
+    elif vector.kind == "tcp_middlebox_reflection":
+        ports = common(part["source_port"])
+        yield Match(destination=target, protocol=Numeric.only(TCP), source_port=Numeric.only(*ports))
     elif vector.kind in _TCP_FLAGS:
         yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
         if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:

@@ -9,7 +9,7 @@ from mixes import pool, remembered
 from lab.traffic import attack
 from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS, Vector
 from sensors.classify import classify
-from sensors.headers import HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.headers import HAS_FLAGS, HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
 from sensors.origins import origins
 from sensors.reflection import is_reflection
 from sensors.tables import ANY
@@ -192,3 +192,37 @@ def test_syn_acks_from_ports_that_no_service_has_are_forged(ports: int, spoofed:
     assert (str(picture.vectors[0].vector), picture.spoofed) == ("synack_reflection", spoofed)
     # Only reflectors refuse in the same breath.
     assert (picture.vectors[0].packets == 1) != spoofed
+
+
+def pages(count: int, servers: int, each: int, to: int | ANY, lengths: int | ANY, resets: float = 0.2) -> ANY:
+    """Segments from servers' port 80, `each` of a flow in a row, some of them resets."""
+    out = udp(count, servers, 80, to, lengths, Kind.ACK)
+    out["source_low"] = out["source_low"][np.arange(count) // each % servers]
+    out["protocol"], out["tcp_flags"], out["marks"] = 6, 0x18, HAS_PORTS | HAS_FLAGS | HAS_PAYLOAD
+    reset = np.random.default_rng(7).random(count) < resets
+    out["kind"][reset], out["tcp_flags"][reset], out["length"][reset] = Kind.RST, 0x14, 40
+    out["marks"][reset] = HAS_PORTS | HAS_FLAGS
+    return out
+
+
+LENGTHS = np.random.default_rng(8).integers(160, 1_500, 4_000)
+
+
+@pytest.mark.parametrize("to", [40_404, np.repeat(np.arange(1_000) + 30_000, 4)])
+def test_pages_of_many_servers_that_nobody_asked_are_of_middleboxes(to: int | ANY) -> None:
+    picture = classify(pages(4_000, 300, 4, to, LENGTHS), by_bytes=False)
+    assert (str(picture.vectors[0].vector), picture.spoofed) == ("tcp_middlebox_reflection", False)
+    assert picture.vectors[0].packets == 1
+
+
+def test_what_looks_like_pages_of_middleboxes_and_is_none() -> None:
+    flows = np.arange(4_000) // 40
+    download = pages(4_000, 100, 40, 30_000 + flows, LENGTHS, 0)
+    short = pages(4_000, 300, 4, 30_000 + np.arange(4_000) // 4, LENGTHS, 0)
+    answered = short[::4].copy()
+    answered["kind"], answered["tcp_flags"], answered["length"] = Kind.SYN_ACK, 0x12, 60
+    answered["marks"] = HAS_PORTS | HAS_FLAGS
+    # A proxy's fetches, one tool's single length, few servers, resets of closed ports.
+    others = (pages(4_000, 300, 1, 40_404, 540, 0), pages(4_000, 20, 4, 40_404, LENGTHS))
+    for sample in (np.concatenate([short, answered]), *others, pages(4_000, 300, 4, 40_404, LENGTHS, 0.9), download):
+        assert "tcp_middlebox_reflection" not in names(sample)
