@@ -15,24 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from rules.messages_values import Statistics
-from rules.traffic import Detection
-from sensors import targets
-from sensors.attack import Attack
-from sensors.baseline_keeper import LearnedStatus
-from sensors.link import CLOCK_TOLERANCE_SECONDS, LinkStatus
+from sensors import status_document, targets
+from sensors.link import LinkStatus
 from sensors.loop import Sensor
 from sensors.sampling import Sampling
 from sensors.settings import SensorSettings
 from sensors.source import InterfaceNumbers
+from sensors.status_document import Document
+from sensors.troubles import troubles
 
 log = structlog.get_logger("status")
-
-Document = dict[str, Any]
 _PERIOD_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.5
 """For a reader that doesn't read."""
@@ -142,13 +138,13 @@ class StatusBoard:
             "sampling_one_of": self._sampling.one_of,
         }
         if link:
-            numbers |= _link_numbers(link)
+            numbers |= status_document.link_numbers(link)
         evidence = sensor.evidence
-        troubles = [*self._troubles(numbers), *([link.trouble] if link and link.trouble else [])]
+        wrong = troubles(sensor, self._lines, self._unwatched_per_second, self._settings.capture.filter, link)
         numbers |= {
             "dropped_per_second": sum(one["dropped_per_second"] for one in self._lines),
             "unwatched_per_second": self._unwatched_per_second,
-            "troubles": len(troubles),
+            "troubles": len(wrong),
         }
         return {
             "at": datetime.now(UTC).isoformat(),
@@ -158,10 +154,10 @@ class StatusBoard:
             "zones": [zone.name for zone in sensor.zones],
             "interfaces": self._lines,
             "attacks": self._attacks(),
-            "link": _link(link),
+            "link": status_document.link(link),
             "evidence": {"recording": evidence.recording, "trouble": evidence.trouble} if evidence else None,
-            "learned": _learned(sensor.learned, now),
-            "troubles": troubles,
+            "learned": status_document.learned(sensor.learned, now),
+            "troubles": wrong,
             "numbers": numbers,
         }
 
@@ -175,7 +171,9 @@ class StatusBoard:
             return
         seconds = max(now.at - then.at, 1e-3)
         self._before = now
-        self._lines = [_interface(one, then.interfaces.get(name, one), seconds) for name, one in interfaces.items()]
+        self._lines = [
+            status_document.interface(one, then.interfaces.get(name, one), seconds) for name, one in interfaces.items()
+        ]
         self._unwatched_per_second = math.ceil((unwatched - then.unwatched) / seconds)
         if then.at and now.at > then.at:
             cpu, fresh = now.cpu - then.cpu, records - then.records
@@ -185,50 +183,8 @@ class StatusBoard:
             }
 
     def _attacks(self) -> list[Document]:
-        shown = [self._attack(one) for one in self._sensor.attacks[:_SHOWN_ATTACKS]]
-        return shown + [_beside(one) for one in self._sensor.beside[: _SHOWN_ATTACKS - len(shown)]]
-
-    def _attack(self, attack: Attack) -> Document:
-        packets = attack.rate.packets_per_second
-        return {
-            "attack": attack.id,
-            "target": str(attack.target),
-            "zone": attack.zone,
-            "vectors": [str(share.vector) for share in attack.picture.vectors],
-            "severity": round(attack.severity, 2),
-            "packets_per_second": round(packets),
-            "bits_per_second": round(attack.rate.bits_per_second),
-            "interval_percent": _rounded(self._sampling.interval_percent(packets)),
-            "sources": attack.sources,
-        }
-
-    def _troubles(self, numbers: dict[str, int | float]) -> list[str]:
-        found = [f"interface {one['name']} is down or gone" for one in self._lines if not one["up"]]
-        found += [
-            f"interface {one['name']} drops {one['dropped_per_second']:,} packets/s: they are not seen"
-            for one in self._lines
-            if one["dropped_per_second"]
-        ]
-        if unwatched := self._unwatched_per_second:
-            found.append(f"too many busy targets: {unwatched:,} looks/s are missed, and attacks may be")
-        found += self._sensor.raised
-        found += self._sensor.log_troubles
-        found += self._sensor.learned.troubles if self._sensor.learned else ()
-        if not self._sensor.zones:
-            found.append("no zones yet: every destination counts, and there are no limits")
-        seen, outside = numbers.get("packets_total", 0), numbers.get("unprotected_total", 0)
-        if self._sensor.zones and seen > 1_000 and seen == outside:
-            found.append("none of the packets seen goes to a protected address: wrong interface, zones or filter")
-        if self._settings.capture.filter and self._lines and not seen:
-            found.append(f"nothing matches the filter {self._settings.capture.filter!r}")
-        link = self._link()
-        skew = link.clock_skew_seconds if link else None
-        if skew is not None and abs(skew) >= CLOCK_TOLERANCE_SECONDS:
-            found.append(f"this machine's clock is {skew:+.1f} s off the intake's: run chrony here and there")
-        evidence = self._sensor.evidence
-        if evidence and evidence.trouble:
-            found.append(f"evidence: {evidence.trouble}")
-        return found
+        shown = [status_document.attack(one, self._sampling) for one in self._sensor.attacks[:_SHOWN_ATTACKS]]
+        return shown + [status_document.beside(one) for one in self._sensor.beside[: _SHOWN_ATTACKS - len(shown)]]
 
 
 def _listen(path: Path) -> socket.socket | None:
@@ -250,65 +206,3 @@ def _listen(path: Path) -> socket.socket | None:
 def resident_bytes() -> int:
     """This process's memory, proc(5)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _interface(now: InterfaceNumbers, before: InterfaceNumbers, seconds: float) -> Document:
-    return {
-        "name": now.name,
-        "up": now.is_up,
-        "packets_per_second": round((now.packets - before.packets) / seconds),
-        "bits_per_second": round((now.bytes - before.bytes) * 8 / seconds),
-        "dropped_per_second": round((now.dropped - before.dropped) / seconds),
-        "packets_total": now.packets,
-        "bytes_total": now.bytes,
-        "dropped_total": now.dropped,
-        "ring_filled": round(now.filled, 4),
-    }
-
-
-def _beside(one: Detection) -> Document:
-    """An attack found in an access log, whose rates are requests, or in connections."""
-    return {
-        "attack": one.attack,
-        "target": str(one.target),
-        "zone": one.zone,
-        "vectors": [str(share.vector) for share in one.vectors],
-        "severity": round(one.severity, 2),
-        "packets_per_second": round(one.rate.packets_per_second),
-        "bits_per_second": round(one.rate.bits_per_second),
-        "interval_percent": 0.0,
-        "sources": one.sources,
-    }
-
-
-def _learned(learned: LearnedStatus | None, now: float) -> Document | None:
-    if learned is None:
-        return None
-    age = None if learned.saved is None else round(now - learned.saved, 1)
-    return {"targets": learned.targets, "bytes": learned.bytes, "saved_age_seconds": age}
-
-
-def _link(link: LinkStatus | None) -> Document | None:
-    if link is None:
-        return None
-    return {
-        "connected": link.connected,
-        "waiting": link.waiting,
-        "trouble": link.trouble,
-        "counts": link.counts,
-        "clock_skew_seconds": link.clock_skew_seconds,
-    }
-
-
-def _link_numbers(link: LinkStatus) -> dict[str, int | float]:
-    named = ("sent", "acknowledged", "refused", "put_off", "coalesced", "dropped", "connects", "spool_errors")
-    counts: dict[str, int | float] = {f"link_{name}_total": link.counts.get(name, 0) for name in named}
-    return counts | {
-        "link_up": int(link.connected),
-        "link_waiting": link.waiting,
-        "link_clock_skew_seconds": link.clock_skew_seconds or 0.0,
-    }
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 1) if math.isfinite(value) else None
