@@ -1,4 +1,5 @@
-"""The table of connections to web ports that may be slow ones: from their SYN on, those whose data comes in crumbs.
+"""The table of connections to web ports that may be slow ones: from their SYN on, those whose data comes in crumbs, and
+those whose client takes no more (`sensors.stalled`).
 
 Where servers are seen to send, a connection that gets answers is none that a server waits for, and one that is older
 than the capture can be told by that it gets none. Reads no clock.
@@ -8,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import TCP
+from sensors import stalled
 from sensors.gathered import Handed
 from sensors.headers import HAS_PAYLOAD, HAS_PORTS, IS_HTTP, IS_IPV6, Kind
 from sensors.origins import flows
 from sensors.settings import SlowSettings
+from sensors.stalled import DOUBLED
 from sensors.tables import ANY
 
 CRUMB = 68
@@ -26,7 +29,13 @@ _APART_NS = 200_000_000
 _UNHEARD = 1
 """Segments without data of a client whom the server has told nothing since their handshake: that of the handshake."""
 _TLS_PORTS = (443, 8443)
-"""Here a server speaks before the request, and short records are no pieces of one."""
+_GREETING_NS = 1_000_000_000
+"""On these ports so long after the SYN both sides greet each other and a visitor asks: what comes then says nothing."""
+_VISIT = 64
+"""Packets of a client in that time, beyond which it is a visitor."""
+_EACH = 20
+"""Connections of a client, beyond which they count where nothing in the headers tells a web socket that is never
+answered, or a player that pauses, from a slow one: those are many clients', a few of each."""
 _WORK = 3
 """With more segments than this that are no crumbs, the first left out, a connection gets on with its work."""
 _ENDS = (Kind.FIN, Kind.RST)
@@ -36,11 +45,13 @@ OPEN = np.dtype(
         ("flow", "<u8"), ("server_high", "<u8"), ("server_low", "<u8"), ("source_high", "<u8"), ("source_low", "<u8"),
         ("port", "<u2"), ("data", "<i4"), ("crumbs", "<i4"), ("pieces", "<i4"), ("bare", "<i4"),
         ("packets", "<i8"), ("bytes", "<i8"), ("first", "<i8"), ("last", "<i8"), ("crumbled", "<i8"),
+        ("unheard", "<i8"), ("gap", "<i8"), ("doubled", "<i4"),
         ("lot", "<u4"), ("stands", "<i4"), ("answered", "?"), ("older", "?"), ("heard", "?"), ("done", "?"),
     ]
 )  # fmt: skip
-"""`bare`: segments without data; `crumbled`: the time of the first crumb or piece; `answered`: by the client, to the
-handshake; `older`: than the capture; `heard`: the server sent something; `done`: it is known to be no slow one."""
+"""`bare`: segments without data; `crumbled`: the time of the first crumb or piece; `unheard`, `gap`, `doubled`: see
+`sensors.stalled`; `answered`: by the client, to the handshake; `older`: than the capture; `heard`: the server sent
+something; `done`: it is known to be no slow one."""
 
 
 class Connections:
@@ -55,19 +66,35 @@ class Connections:
         return len(self._open)
 
     def slow(self) -> ANY:
-        """Those whose data comes in crumbs, as `OPEN`."""
+        """Those whose data comes in crumbs, or whose client takes no more, as `OPEN`."""
         data, pieces = np.maximum(self._open["data"] - 1, 1), self._pieces()
         # Of a connection that nobody saw begin, the first piece of a request isn't known, nor whether it had an answer
         # long ago: its server must be seen to listen and say nothing.
         enough = pieces >= self._settings.crumbs + self._open["older"]
         enough &= (~self._open["older"] | self._open["heard"]) & ~self._open["done"]
-        slow: ANY = self._open[enough & (pieces >= self._settings.share * data)]
+        enough &= pieces >= self._settings.share * data
+        stalled = (self._open["doubled"] >= DOUBLED) & ~self._open["done"]
+        doubtful = stalled | (enough & self._is_tls())
+        slow: ANY = self._open[(enough & ~doubtful) | self._held_by_few(doubtful)]
         return slow
+
+    def _is_tls(self) -> NDArray[np.bool_]:
+        return np.isin(self._open["port"], _TLS_PORTS)
+
+    def _held_by_few(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of some connections, those of clients that hold many of them to one server."""
+        lines = self._open[some]
+        ends = lines[["server_high", "server_low", "source_high", "source_low"]]
+        _, places = np.unique(ends, return_inverse=True)
+        held = np.bincount(places, lines["stands"])
+        out = some.copy()
+        out[some] = held[places] >= _EACH
+        return out
 
     def _pieces(self) -> NDArray[np.int32]:
         """How many segments of each connection get nowhere: crumbs, and longer ones where the server says nothing."""
         lines = self._open
-        drawn_out = (lines["bare"] <= _UNHEARD) & ~np.isin(lines["port"], _TLS_PORTS)
+        drawn_out = lines["bare"] <= _UNHEARD
         drawn_out &= lines["last"] - lines["first"] >= _APART_NS * lines["pieces"].astype(np.int64)
         out: NDArray[np.int32] = np.where(drawn_out, lines["pieces"], lines["crumbs"])
         return out
@@ -83,7 +110,7 @@ class Connections:
         self._count(tcp[tcp["kind"] != Kind.SYN])
         ended = [_keys(tcp[np.isin(tcp["kind"], _ENDS)])]
         # What gets on with its work is no longer of interest.
-        done = self._open["data"] - 1 - self._pieces() > _WORK
+        done = self._open["done"] | (self._open["data"] - 1 - self._pieces() > _WORK)
         if self._answers:
             answers = _turned(self._part(handed, "source_port")[0])
             ended.append(_keys(answers[np.isin(answers["kind"], _ENDS)]))
@@ -150,16 +177,20 @@ class Connections:
     def _count(self, tcp: ANY) -> None:
         """Adds packets to the connections they belong to."""
         at, tcp = self._among(tcp)
+        for name, amounts in (("packets", tcp["weight"]), ("bytes", tcp["weight"] * tcp["length"].astype(np.int64))):
+            self._open[name] += np.bincount(at, amounts, minlength=len(self._open)).astype(np.int64)
+        np.maximum.at(self._open["last"], at, tcp["time"])
+        self._open["answered"][at] = True
+        greets = self._is_tls()[at] & (tcp["time"] < self._open["first"][at] + _GREETING_NS)
+        self._open["done"][at[greets & (self._open["packets"][at] > _VISIT)]] = True
+        at, tcp = at[~greets], tcp[~greets]
         has_data = tcp["marks"] & HAS_PAYLOAD != 0
+        stalled.follow(self._open, at[~has_data], tcp["time"][~has_data])
         length = tcp["length"] - np.where(tcp["marks"] & IS_IPV6 != 0, 20, 0)
         crumb, piece = has_data & (length <= CRUMB), has_data & (length <= PIECE) & (tcp["marks"] & IS_HTTP == 0)
-        for name, amounts in (("packets", tcp["weight"]), ("data", has_data), ("crumbs", crumb), ("pieces", piece),
-                              ("bare", ~has_data),
-                              ("bytes", tcp["weight"] * tcp["length"].astype(np.int64))):  # fmt: skip
-            self._open[name] += np.bincount(at, amounts, minlength=len(self._open)).astype(self._open[name].dtype)
-        np.maximum.at(self._open["last"], at, tcp["time"])
+        for name, amounts in (("data", has_data), ("crumbs", crumb), ("pieces", piece), ("bare", ~has_data)):
+            self._open[name] += np.bincount(at, amounts, minlength=len(self._open)).astype(np.int32)
         np.minimum.at(self._open["crumbled"], at[crumb | piece], tcp["time"][crumb | piece])
-        self._open["answered"][at] = True
 
     def _served(self, answers: ANY) -> NDArray[np.bool_]:
         """The connections that servers answer after a crumb. What comes before it is a handshake of TLS, or a page that

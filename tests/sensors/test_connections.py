@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from segments import SECOND, segments
 from rules.errors import Refused
 from rules.traffic import Detection, State
 from rules.zone import Zone
+from sensors import stalled
 from sensors.connections import SlowWatch
+from sensors.crumbs import OPEN
 from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
 from sensors.settings import SlowSettings
 from sensors.tables import ANY
@@ -73,28 +76,87 @@ def test_connections_that_work_rest_or_end_are_no_attack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("segment", "port", "apart", "replies", "slow"),
+    ("segment", "port", "apart", "replies", "bots", "slow"),
     [
-        (90, 80, 1.0, False, True),  # header lines beside timestamps, as slowhttptest sends them
-        (140, 8080, 1.0, False, True),
-        (141, 80, 1.0, False, False),
-        (90, 80, 1.0, True, False),  # the server speaks: the client acknowledges
-        (90, 443, 1.0, False, False),  # records
-        (90, 80, 0.1, False, False),  # requests one after the other
+        (90, 80, 1.0, False, 800, True),  # header lines beside timestamps, as slowhttptest sends them
+        (140, 8080, 1.0, False, 10, True),
+        (141, 80, 1.0, False, 10, False),
+        (90, 80, 1.0, True, 10, False),  # the server speaks: the client acknowledges
+        (125, 443, 1.0, False, 10, True),  # the same in records
+        (125, 443, 1.0, True, 10, False),
+        (125, 443, 1.0, False, 100, False),  # a few web sockets of each, that nobody answers
+        (90, 80, 0.1, False, 10, False),  # requests one after the other
     ],
 )
 def test_lines_drawn_out_are_slow_where_the_server_says_nothing(
-    segment: int, port: int, apart: float, replies: bool, slow: bool
+    segment: int, port: int, apart: float, replies: bool, bots: int, slow: bool
 ) -> None:
     ids = np.arange(800)
-    looks = [opened(ids, 0)]
+    looks = [opened(ids, 0, bots)]
     for number in range(1, 6):
-        pieces = segments(ids, Kind.ACK, number * apart, segment, True)
-        bare = segments(ids, Kind.ACK, number * apart + 0.05)
+        pieces = segments(ids, Kind.ACK, number * apart, segment, True, bots)
+        bare = segments(ids, Kind.ACK, number * apart + 0.05, bots=bots)
         looks.append(np.concatenate([pieces, bare]) if replies else pieces)
     for look in looks:
         look["destination_port"] = port
     assert any(run(SlowWatch(ZONES, "edge-1"), looks)) == slow
+
+
+@pytest.mark.parametrize("port", [80, 443])
+@pytest.mark.parametrize(
+    ("times", "bots", "slow"),
+    [
+        ((1.2, 2.2, 4.2, 8.3), 10, True),
+        ((1.2, 1.6, 2.9, 4.6, 8.0, 14.9), 10, True),  # as a Linux client answers a Linux server
+        ((1.2, 2.2, 4.2, 8.3), 100, False),  # players that pause, a few of each
+        ((1.2, 2.2, 3.2, 4.2, 5.2, 6.2), 10, False),  # events that trickle
+        ((1.2, 1.4, 1.8, 2.6), 10, False),  # a page that loads, ever more slowly
+        ((1.2, 2.2, 4.2, 5.2, 9.2), 10, False),
+    ],
+)
+def test_clients_that_take_nothing_more_are_slow_if_a_few_hold_many_connections(
+    times: tuple[float, ...], bots: int, slow: bool, port: int
+) -> None:
+    ids = np.arange(800)
+    looks = [opened(ids, 0, bots)]
+    for second in range(1, int(times[-1]) + 1):
+        due = [at for at in times if second <= at < second + 1]
+        looks.append(
+            np.concatenate([segments(ids[:0], Kind.ACK, 0), *(segments(ids, Kind.ACK, at, bots=bots) for at in due)])
+        )
+    for look in looks:
+        look["destination_port"] = port
+    assert any(run(SlowWatch(ZONES, "edge-1"), looks)) == slow
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_gaps_that_double_are_counted_whenever_somebody_looks(gaps: list[int], random: Random) -> None:
+    times = np.cumsum(gaps) * 200_000_000 + SECOND
+    expected, before = 0, 0
+    for gap in gaps[1:]:
+        expected = expected + 1 if before >= 4 and 1.8 * before <= gap <= 2.25 * before else 0
+        before = gap
+    # Two connections, of which one rests; looks that come at any time.
+    lines, taken = np.zeros(2, OPEN), 0
+    while taken < len(times):
+        some = times[taken : taken + random.randint(1, 4)]
+        stalled.follow(lines, np.ones(len(some), np.int64), some)
+        taken += len(some)
+    assert lines["doubled"].tolist() == [0, expected]
+
+
+def test_a_visitor_who_asked_for_much_is_followed_no_further() -> None:
+    ids = np.arange(800)
+    visits = [segments(ids, Kind.ACK, 0.1 + number / 100) for number in range(70)]
+    looks = [
+        np.concatenate([opened(ids, 0), *visits]),
+        *(segments(ids, Kind.ACK, at, 125, True) for at in (2, 3, 4, 5)),
+    ]
+    for look in looks:
+        look["destination_port"] = 443
+    watch = SlowWatch(ZONES, "edge-1")
+    assert not any(run(watch, looks))
+    assert watch.followed == 0
 
 
 def test_other_peoples_servers_and_other_ports_are_none_of_ours() -> None:
