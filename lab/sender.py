@@ -1,7 +1,8 @@
 """Frames into a namespace at a steady rate: out of an interface, or as if an interface there had received them.
 
-Run as a process (`python -m lab.sender`) it reads a plan as JSON on stdin and writes one JSON object with exact counts
-and the monotonic nanosecond of each stream's first packet. Always ends: at its count, its duration, or SIGTERM.
+Run as a process (`python -m lab.sender`) it reads a plan, a line of JSON, says that it is ready, begins once its stdin
+ends, and writes a line of JSON with exact counts and the monotonic nanosecond of each stream's first packet. It always
+ends itself: at its count, its duration, or SIGTERM.
 """
 
 import contextlib
@@ -28,8 +29,11 @@ from rules.traffic import Vector
 BENIGN = "benign"
 Ends = tuple[bytes, bytes]
 """MAC addresses of frames: to and from."""
+READY = "ready"
+"""What the process says before it waits for the end of its stdin."""
 POOL = 1 << 14
 """Frames made for a stream and sent over and over; a divisor of `lab.benign.SEQUENCE`."""
+_SLACK, _PAUSE_SECONDS = 2.0, 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +127,23 @@ class _Pool:
 
 
 def send(
-    streams: Sequence[Stream], way: Callable[[Sequence[Frames]], Way], ends: Ends, slack: float = 2.0
+    streams: Sequence[Stream], way: Callable[[Sequence[Frames]], Way], ends: Ends, go: Callable[[], None]
 ) -> list[Sent]:
-    """Send the streams; at most `slack` times as long as planned."""
+    """Send the streams, once `go` returns; at most twice as long as planned."""
     pools = [_Pool(stream, *ends) for stream in streams]
     until = max(stream.start_seconds + stream.seconds for stream in streams)
     with contextlib.closing(way([pool.frames for pool in pools])) as out:
+        go()
         begin = time.monotonic()
-        while (elapsed := time.monotonic() - begin) < until * slack + 1:
+        while (elapsed := time.monotonic() - begin) < until * _SLACK + 1:
             due = [(number, *pool.part(count)) for number, pool in enumerate(pools) if (count := pool.due(elapsed)) > 0]
             if due:
                 _burst(out, pools, due)
-            elif elapsed < until:
-                time.sleep(0.0002)
-            else:
-                break
+            if not any(pool.due(elapsed) > 0 for pool in pools):
+                if elapsed >= until:
+                    break
+                # Without a pause each call would carry a few frames only, and cost as much as a hundred.
+                time.sleep(_PAUSE_SECONDS)
     return [pool.result() for pool in pools]
 
 
@@ -160,30 +166,36 @@ def command(namespace: Namespace, interface: str, destination: str, into: Port |
 
 def plan(streams: Sequence[Stream]) -> str:
     """Streams as the sender process reads them."""
-    return json.dumps([asdict(stream) | {"target": str(stream.target)} for stream in streams])
+    return json.dumps([asdict(stream) | {"target": str(stream.target)} for stream in streams]) + "\n"
 
 
 def results(printed: str) -> list[Sent]:
     """What a sender process printed."""
-    return [Sent(**one) for one in json.loads(printed)]
+    return [Sent(**one) for one in json.loads(printed.splitlines()[-1])]
 
 
 def main() -> None:
     """`python -m lab.sender INTERFACE DESTINATION_MAC [NAMESPACE_FILE INTERFACE_THERE] < plan`."""
     interface, destination, *there = sys.argv[1:]
-    streams = [Stream(**(one | {"target": ip_network(one["target"])})) for one in json.load(sys.stdin)]
+    streams = [Stream(**(one | {"target": ip_network(one["target"])})) for one in json.loads(sys.stdin.readline())]
     ends = bytes.fromhex(destination.replace(":", "")), _mac(interface)
     sent = _handed_over(streams, ends, *there) if there else None
     if sent is None:
-        sent = send(streams, lambda pools: PacketSocket(pools, interface), ends)
+        sent = send(streams, lambda pools: PacketSocket(pools, interface), ends, _told)
     print(json.dumps([asdict(one) for one in sent]), flush=True)
+
+
+def _told() -> None:
+    """Says that all is ready, and waits for the end of stdin."""
+    print(READY, flush=True)
+    sys.stdin.read()
 
 
 def _handed_over(streams: Sequence[Stream], ends: Ends, namespace: str, interface: str) -> list[Sent] | None:
     """Nothing where the kernel can't."""
 
     def inside() -> list[Sent]:
-        return send(streams, lambda pools: LiveFrames(pools, interface), ends)
+        return send(streams, lambda pools: LiveFrames(pools, interface), ends, _told)
 
     try:
         return call_inside(Path(namespace), inside)
