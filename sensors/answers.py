@@ -13,6 +13,7 @@ from sensors import ordinary
 from sensors.headers import HAS_FLAGS, Kind
 from sensors.origins import folded
 from sensors.tables import ANY
+from sensors.unwanted import refused
 
 BOOLS = NDArray[np.bool_]
 FLOATS = NDArray[np.float64]
@@ -71,7 +72,7 @@ def solicited(incoming: ANY, outgoing: ANY, seconds: float) -> BOOLS:
     tcp, mine = incoming["protocol"] == 6, (outgoing["protocol"] == 6) & ~np.isin(sent, _REFLEX)
     out = (np.isin(kinds, _TCP_CONVERSATION) | are_cut(incoming)) & _answered(peers, tcp, mine)
     if tcp.any():
-        out[tcp] |= _completed(incoming[tcp], seconds)
+        out[tcp] |= _completed(incoming[tcp], outgoing, seconds)
     for protocol in np.unique(incoming["protocol"]).tolist():
         if protocol not in (1, 6, 58):
             part = incoming["protocol"] == protocol
@@ -106,7 +107,7 @@ def _answered(peers: _Peers, part: BOOLS, mine: BOOLS) -> BOOLS:
     return talking[peers.places]
 
 
-def _completed(tcp: ANY, seconds: float) -> BOOLS:
+def _completed(tcp: ANY, outgoing: ANY, seconds: float) -> BOOLS:
     """Which TCP packets belong to handshakes that were completed, or to flows that go on and on."""
     kinds = tcp["kind"]
     _, flow, counts = np.unique(ordinary.flows(tcp), return_inverse=True, return_counts=True)
@@ -116,10 +117,10 @@ def _completed(tcp: ANY, seconds: float) -> BOOLS:
     out |= np.isin(kinds, (Kind.ACK, Kind.RST, Kind.FIN)) & has[Kind.SYN]
     # Who is answered and goes on sending is somebody's server; reflectors have nothing more to say.
     out |= (kinds == Kind.SYN_ACK) & has[Kind.ACK]
-    # One-way captures show no answers, but floods have no long flows.
+    # One-way captures show no answers, but floods have no long flows, unless they keep their ports and are refused.
     acks = np.bincount(flow[kinds == Kind.ACK], minlength=len(counts))
     going_on = (kinds == Kind.ACK) & (acks > ordinary.lasting(seconds))[flow]
-    out |= going_on & ~ordinary.asked_by_one(tcp)
+    out |= going_on & ~ordinary.asked_by_one(tcp) & ~refused(tcp, outgoing, seconds)
     return out
 
 

@@ -133,6 +133,14 @@ def test_segments_that_the_host_refuses_are_a_flood_earlier(kind: Kind) -> None:
     assert not guilty(flood[::2], back(flood[::2], Kind.RST))
 
 
+@pytest.mark.parametrize(("rate", "expected"), [(8_000, True), (4_000, False)])
+def test_who_keeps_its_ports_floods_too_where_it_is_refused(rate: int, expected: bool) -> None:
+    flood = got(Kind.ACK, rate, SCANNER, (4_000, 80))
+    assert guilty(flood, back(flood, Kind.RST)) == expected
+    for answers in (NOBODY, back(flood, Kind.ACK), back(flood[::3], Kind.RST)):
+        assert not guilty(flood, answers)
+
+
 def test_datagrams_to_closed_ports_are_a_flood_earlier_even_as_streams() -> None:
     bots = anywhere(60)
     flood = got(Kind.UDP, 6_000, np.tile(bots, 100), (np.tile(np.arange(60) + 2_000, 100), 9_987), 540)
