@@ -245,12 +245,12 @@ def _unwanted(view: _View, member: BOOLS) -> bool:
 
 def _unheard_errors(view: _View, turned_away: BOOLS) -> BOOLS:
     """Datagrams of flows that nobody hears and that go on: who calls, logs or measures asks for no errors. Those of
-    calls have a port each; those to one port are a flood if many send them, or as fast as only floods come."""
+    calls have a port each; those to one port are a flood at the rate of those that end."""
     datagrams: BOOLS = turned_away & (view.incoming["protocol"] == _UDP)
     going_on = datagrams.copy()
     going_on[datagrams] = ordinary.steady(view.incoming[datagrams], view.seconds)
     is_one_port = insisting(view.incoming[going_on], view.weights[going_on])
-    if going_on.any() and is_one_port and (view.is_diffuse(going_on) or view.above(going_on, FLOORS[Kind.UDP])):
+    if is_one_port and view.above(going_on, FLOORS[Kind.UDP]):
         return np.zeros(len(going_on), bool)
     return going_on
 

@@ -229,7 +229,8 @@ def test_what_few_keep_sending_over_one_flow_each_is_a_test_or_a_meter_however_s
         (12_000, 1, 16_384 + np.arange(240) * 2, False),  # calls to a media server that is down
         (9_000, 5, 514, False),  # logs to one
         (12_000, 5, 514, True),
-        (9_000, 60, 514, True),
+        (4_000, 60, 514, False),
+        (6_000, 60, 514, True),
     ],
 )
 def test_who_calls_or_logs_goes_on_where_nobody_hears(
