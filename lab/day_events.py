@@ -5,8 +5,9 @@ Speeds are those of access lines up to 500 Mbit/s: full-size TCP at that speed i
 limits of 100,000 packets/s and 1 Gbit/s. A network with faster lines needs higher limits.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,7 +58,8 @@ class _Calendar:
 def ordinary(people: Population, seed: int) -> list[Event]:
     """A day without attacks; moments within 24 hours."""
     make = _Calendar(people, seed)
-    return [*_of_subscribers(make), *_releases(make), *_of_servers(make), *_of_everybody(make)]
+    own = [*_of_subscribers(make), *_releases(make)]
+    return [*_within_lines(own, people), *_of_servers(make), *_of_everybody(make)]
 
 
 def _of_subscribers(make: _Calendar) -> Iterator[Event]:
@@ -78,6 +80,21 @@ def _of_subscribers(make: _Calendar) -> Iterator[Event]:
         yield Event("upload", host, at, at + make.between(10, 300), Template.ACKS, rate)
     for host, at in make.times(Role.SUBSCRIBER, 0.05):
         yield Event("video call", host, at, at + make.between(300, 3600), Template.MEDIA, make.between(150, 800))
+
+
+def _within_lines(events: Iterable[Event], people: Population) -> Iterator[Event]:
+    """No subscriber gets more at a time than the line carries, nor sends more: who comes later takes what is left."""
+    taken: dict[tuple[int, bool], list[tuple[Event, float]]] = defaultdict(list)
+    for event in sorted(events, key=lambda one: one.begin):
+        # An acknowledgement stands for two packets of the other direction.
+        sends = event.template is Template.ACKS
+        length = 2 * Template.DATA.value[4] if sends else event.template.value[4]
+        others = taken[event.host, sends]
+        used = sum(bits for other, bits in others if other.end > event.begin)
+        rate = min(event.rate, (float(people.lines[event.host]) - used) / 8 / length)
+        if rate > 0:
+            others.append((event, rate * 8 * length))
+            yield replace(event, rate=rate)
 
 
 def _releases(make: _Calendar) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from sensors.baseline_adopt import Waiting
 from sensors.baseline_kept import KEYS, Kept, Targets
 from sensors.baseline_levels import LEVELS, STEPS, VALUES, level_of
 from sensors.baseline_limits import ADOPTABLE, BITS, Learning
-from sensors.baseline_rhythm import Rhythm
+from sensors.baseline_rhythm import LEAST, Rhythm
 
 FLOATS = NDArray[np.float64]
 LIMITS = NDArray[np.float32]
@@ -54,12 +54,14 @@ class Baseline:
         settings: Learning | None = None,
         scale: float = 1.0,
         kept: int = 65_536,
+        quietest: float = LEAST,
     ) -> None:
         """`keys`: row by two words, a live view of who has which row; `names`, `sums`, `limits`: as in
         `sensors.window.Measures`, the last line of limits for targets outside every zone; `learned`: which zones
         want learned limits (default: all); `scale`: how many hosts' floors a target gets; `kept`: how many targets
-        without a row are remembered, a power of two."""
+        without a row are remembered, a power of two; `quietest`: the share of busy hours that every hour has."""
         self.settings = settings or Learning()
+        self._quietest = quietest
         self._per_host = {metric.value: floor for metric, floor in self.settings.floors}
         self._measures = np.array([at for at, name in enumerate(names) if name in self._per_host], np.int64)
         self.classes = tuple(names[at] for at in self._measures)
@@ -91,7 +93,7 @@ class Baseline:
             self._scale(scale)
         self._static = np.ascontiguousarray(limits[:, self._measures], np.float32)
         self._wanted = np.array([*(learned or [True] * (zones - 1)), False])
-        self.rhythm = Rhythm(zones, len(self.classes))
+        self.rhythm = Rhythm(zones, len(self.classes), self._quietest)
         self.typical: LEVELS = np.tile(self._lowest, (zones, 1))
         """Zone by class: what few of its targets exceed."""
         self.typical_count: FLOATS = np.zeros(zones)

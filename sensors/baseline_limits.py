@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from rules.errors import Problem, Refused
 from rules.zone import Metric
 
-# A host may begin to download at the speed of its line at any moment: 500 Mbit/s of full-size packets are 42,000 a
-# second, and as many acknowledgements come in while it sends. Below that, bulk tells nothing. Handshakes, refusals,
-# fragments, pings and datagrams tell more, since few applications begin to get thousands of them overnight.
+# A host may begin to download at the speed of its line at any moment, and to send as fast: 500 Mbit/s of full-size
+# packets are 43,000 a second, and an acknowledgement for every two that it sends makes 64,000. Below that, bulk tells
+# nothing. Handshakes, refusals, fragments, pings and datagrams tell more, since few applications begin to get
+# thousands of them overnight.
 FLOORS: tuple[tuple[Metric, float], ...] = (
-    (Metric.PACKETS, 45_000),
+    (Metric.PACKETS, 65_000),
     (Metric.BITS, 600e6),
     (Metric.SYN_PACKETS, 3_000),
-    (Metric.TCP_PACKETS, 45_000),
-    (Metric.ACK_PACKETS, 45_000),
+    (Metric.TCP_PACKETS, 65_000),
+    (Metric.ACK_PACKETS, 65_000),
     (Metric.SYN_ACK_PACKETS, 3_000),
     (Metric.RST_PACKETS, 3_000),
     (Metric.FIN_PACKETS, 4_000),

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 HOURS = 168
 """In a week, from Monday 0:00 UTC."""
-LEAST = 0.25
-"""No hour counts as less of the busy ones."""
+LEAST, LEAST_OF_ONE = 0.25, 0.75
+"""No hour counts as less of the busy ones: for a zone, and for a host or a prefix in it. A sum follows its week, but a
+crowd comes to one of them at any hour, and may be five times the busiest."""
 _MEMORY = 240
 """Samples after which an hour's old ones fade: four weeks of those that an hour gets."""
 _KNOWN = 10
@@ -26,7 +27,9 @@ LOGS = NDArray[np.float32]
 class Rhythm:
     """Of all zones; the last line is for targets outside every zone and stays empty."""
 
-    def __init__(self, zones: int, classes: int) -> None:
+    def __init__(self, zones: int, classes: int, least: float = LEAST) -> None:
+        """`least`: no hour counts as less than this share."""
+        self._least = least
         self.logs: LOGS = np.zeros((zones, HOURS, classes), np.float32)
         """Mean logarithm (base 2) of one and the zone's rate."""
         self.samples: NDArray[np.uint8] = np.zeros((zones, HOURS, classes), np.uint8)
@@ -43,7 +46,7 @@ class Rhythm:
         self.samples[:, hour] = np.minimum(samples + 1, _MEMORY)
 
     def shape(self, when: datetime) -> LOGS:
-        """Zone by class: the share of the busy hours' rate that is usual now, from `LEAST` to 1."""
+        """Zone by class: the share of the busy hours' rate that is usual now, from the least to 1."""
         if (hour := hour_of(when)) != self._hour:
             self._hour, self._shape = hour, self._shape_at(hour)
         return self._shape
@@ -55,7 +58,7 @@ class Rhythm:
         # Clocks change and evenings begin early: what the neighbours allow, this hour allows.
         near = np.stack([_usual(logs, (hour + step) % HOURS) for step in (-1, 0, 1)])
         share = 2 ** (near.max(axis=0) - busy)
-        return np.where(np.isnan(share), 1, np.clip(share, LEAST, 1)).astype(np.float32)
+        return np.where(np.isnan(share), 1, np.clip(share, self._least, 1)).astype(np.float32)
 
 
 def hour_of(when: datetime) -> int:

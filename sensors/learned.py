@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rules.zone import Zone
 from sensors.baseline import Baseline
 from sensors.baseline_limits import Learning
-from sensors.baseline_rhythm import hour_of
+from sensors.baseline_rhythm import LEAST, LEAST_OF_ONE, hour_of
 from sensors.covering import Covering
 from sensors.limits import FLOATS, Measures
 from sensors.tables import (
@@ -56,11 +56,11 @@ class LearnedLimits:
         self.parts = tuple(
             Baseline(
                 keys, measures.names, measures.sums, limits,
-                learned=wanted, settings=self.settings, scale=scale, kept=kept,
+                learned=wanted, settings=self.settings, scale=scale, kept=kept, quietest=quietest,
             )
-            for keys, limits, scale, kept in zip(
+            for keys, limits, scale, kept, quietest in zip(
                 (keys, keys, self._zone_keys), _static(measures), _scales(zones),
-                (max(hosts, least), max(hosts // 4, least), least), strict=True,
+                (max(hosts, least), max(hosts // 4, least), least), (LEAST_OF_ONE, LEAST_OF_ONE, LEAST), strict=True,
             )
         )  # fmt: skip
         """For hosts, prefixes and zones."""

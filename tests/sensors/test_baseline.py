@@ -22,7 +22,7 @@ from sensors.baseline_file import Picture
 from sensors.baseline_kept import Kept, Targets
 from sensors.baseline_levels import LOWEST, VALUES, level_of
 from sensors.baseline_limits import FLOORS, Learning
-from sensors.baseline_rhythm import LEAST, Rhythm
+from sensors.baseline_rhythm import LEAST, LEAST_OF_ONE, Rhythm
 from sensors.engine import zone_measures
 from sensors.headers import COLUMNS, Column
 
@@ -42,11 +42,20 @@ LOW = Learning(floors=((Metric.UDP_PACKETS, 1.0), (Metric.SYN_PACKETS, 1.0)))
 class Watched:
     """Targets of one zone, given rates of SYNs and UDP packets by hand."""
 
-    def __init__(self, count: int = 4, settings: Learning | None = None, learned: tuple[bool, ...] = ()) -> None:
+    def __init__(
+        self, count: int = 4, settings: Learning | None = None, learned: tuple[bool, ...] = (), quietest: float = LEAST
+    ) -> None:
         self.count, self.when = count, MONDAY
         self.keys = np.stack([np.zeros(count, np.int64), np.arange(1, count + 1)], axis=1)
         self.learned = Baseline(
-            self.keys, MEASURES.names, MEASURES.sums, MEASURES.limits, settings=settings, learned=learned, kept=256
+            self.keys,
+            MEASURES.names,
+            MEASURES.sums,
+            MEASURES.limits,
+            settings=settings,
+            learned=learned,
+            kept=256,
+            quietest=quietest,
         )
         self.rows, self.zones = np.arange(count), np.zeros(count, np.int64)
 
@@ -291,6 +300,17 @@ def test_the_night_lowers_a_limit_and_the_evening_does_not() -> None:
     late, early = (watched.learned.limits(watched.rows, watched.zones, when)[0, UDP] for when in (evening, night))
     assert late == pytest.approx(6 * 12_000, rel=0.3)
     assert early == pytest.approx(late * LEAST, rel=0.1)
+
+
+def test_four_times_the_busy_hour_more_may_come_to_one_host_at_night() -> None:
+    network = Watched(30, quietest=LEAST_OF_ONE)
+    for hour in range(8 * 24):
+        busy = 1.0 if 18 <= hour % 24 <= 22 else 0.1
+        network.get(HOUR, udp=12_000 * busy, each=60)
+    for hour in range(24):
+        usual = 12_000 * (1.0 if 18 <= hour <= 22 else 0.1)
+        limits = network.learned.limits(network.rows, network.zones, network.when.replace(hour=hour))
+        assert (limits[:, UDP] > usual + 4 * 12_000).all()
 
 
 def test_targets_that_come_in_parts_teach_the_same() -> None:
