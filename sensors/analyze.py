@@ -19,12 +19,13 @@ from sensors.engine import Engine
 from sensors.findings import Incident, Report
 from sensors.floors import CARPETS, FACTOR, least, least_carpet
 from sensors.headers import COLUMNS, Column, Kind, Total
+from sensors.limits import Measures
 from sensors.lingering import Lingering
+from sensors.mirrored import is_mirrored
 from sensors.pcapfile import CaptureFile, open_capture
 from sensors.settings import Detecting, Memory
 from sensors.tables import NEXT_TIME
 from sensors.walk import NEVER
-from sensors.window import Measures
 
 __all__ = ["Report", "run"]
 
@@ -71,7 +72,8 @@ def run(
     `weight`: packets that each record stands for; `progress`: called now and then, for files of known size.
     Raises `Refused` when the file can't be read."""
     began = time.perf_counter()
-    source = open_capture(path, weight)
+    inside = is_mirrored(path)
+    source = open_capture(path, weight, inside=inside)
     try:
         found: dict[Network, Incident] = {}
 
@@ -93,6 +95,8 @@ def run(
         lingering = Lingering(engine.tables, whole)
         first = _drive(engine, source, lingering, progress)
         passed = source.uncounted()
+        if inside:
+            passed[_INSIDE] = int(engine.tables.totals[Total.RECORDS])
         incidents = sorted([*found.values(), *lingering.incidents], key=lambda incident: -incident.packets)
         totals = dict(zip((total.name.lower() for total in Total), engine.tables.totals.tolist(), strict=True))
         return Report(
@@ -121,6 +125,9 @@ _REASONS = {
     Total.OVERFLOW: "packets to more hosts than the tables hold",
     Total.BACKWARDS: "records with a time before that of the one before: counted at that one's",
 }
+
+
+_INSIDE = "records of tunnels between a few hosts: what is in them was counted"
 
 
 def _reasons(source: CaptureFile, totals: dict[str, int]) -> dict[str, int]:

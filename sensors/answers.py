@@ -77,8 +77,9 @@ def solicited(incoming: ANY, outgoing: ANY, seconds: float) -> BOOLS:
         if protocol not in (1, 6, 58):
             part = incoming["protocol"] == protocol
             out |= part & _answered(peers, part, outgoing["protocol"] == protocol)
-    if seconds < TOO_SHORT:
-        out |= _served(incoming, outgoing)
+    if seconds < TOO_SHORT or _sampled(incoming):
+        out |= _served(incoming, outgoing, "destination_port", "source_port")
+        out |= _served(incoming, outgoing, "source_port", "destination_port")
     for kind in (Kind.ICMP, Kind.ICMPV6):
         member = kinds == kind
         if member.any() and len(outgoing):
@@ -131,14 +132,20 @@ def _among(flow: NDArray[np.int64], some: BOOLS, count: int) -> BOOLS:
     return has[flow]
 
 
-def _served(incoming: ANY, outgoing: ANY) -> BOOLS:
-    """UDP to ports that send about as much as they get: in a few milliseconds no client gets its own answer yet."""
+def _sampled(incoming: ANY) -> bool:
+    """Whether entries stand for more than themselves: then a packet may be seen and its answer not."""
+    return bool(len(incoming)) and int(incoming["weight"].min()) > 1
+
+
+def _served(incoming: ANY, outgoing: ANY, came: str, went: str) -> BOOLS:
+    """UDP of services, by the host's ports (`came` is the destination's) or by those of others, that get about as much
+    as they give: in a few milliseconds no client gets its own answer yet, in a sampled stream few do."""
     got, gave = (
         np.bincount(entries[field], entries["weight"] * (entries["protocol"] == 17), minlength=65_536)
-        for entries, field in ((incoming, "destination_port"), (outgoing, "source_port"))
+        for entries, field in ((incoming, came), (outgoing, went))
     )
     serving = (gave > 0) & (gave >= 0.5 * got)
-    out: BOOLS = (incoming["protocol"] == 17) & serving[incoming["destination_port"]]
+    out: BOOLS = (incoming["protocol"] == 17) & serving[incoming[came]]
     return out
 
 

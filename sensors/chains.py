@@ -109,9 +109,9 @@ def tally(ring, numbers, counts):
 
 
 @kernel
-def sift(ring, numbers, counts, largest, one_of, begin_ns, span_ns):
+def sift(ring, numbers, counts, largest, one_of, first, span):
     """Keeps one in so many: whole pairs of hosts, where those are larger whole flows, where those are larger parts of a
-    flow in a row; moves them to the front: how many."""
+    flow in a row, by the order in which packets came, since clocks stand still; moves them to the front: how many."""
     kept = 0
     for number in numbers:
         entry = ring[number & (len(ring) - 1)]
@@ -120,7 +120,7 @@ def sift(ring, numbers, counts, largest, one_of, begin_ns, span_ns):
             lot = _flow(entry, lot)
             count = counts[1, np.int64(lot & np.uint64(BUCKETS - 1))]
             if count > largest:
-                part = np.float64(np.int64(entry[0]) - begin_ns) * count / largest / span_ns
+                part = np.float64(number - first) * count / largest / span
                 lot = _mixed(lot, np.uint64(np.int64(part)))
         if np.int64(lot >> np.uint64(32)) % one_of == 0:
             numbers[kept] = number
@@ -183,9 +183,9 @@ class Chains:
         self._counts[:] = 0
         for numbers in found:
             tally(ring, numbers, self._counts)
-        ends = [int(ring[number & len(ring) - 1, 0]) for part in found if len(part) for number in (part[-1], part[0])]
-        largest, begin, span = max(_UNIT, sum(map(len, found)) // _UNITS), min(ends), max(ends) - min(ends) + 1
-        return [numbers[: int(sift(ring, numbers, self._counts, largest, one_of, begin, span))] for numbers in found]
+        ends = [int(number) for part in found if len(part) for number in (part[-1], part[0])]
+        largest, first, span = max(_UNIT, sum(map(len, found)) // _UNITS), min(ends), max(ends) - min(ends) + 1
+        return [numbers[: int(sift(ring, numbers, self._counts, largest, one_of, first, span))] for numbers in found]
 
 
 def _taken(ring: ANY, numbers: NDArray[np.int64], one_of: int) -> ANY:

@@ -21,6 +21,7 @@ _SOURCES = (
     "loads.py",
     "headers.py",
     "tables.py",
+    "tunnels.py",
     "framing.py",
     "parse.py",
     "keyed.py",

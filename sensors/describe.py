@@ -36,6 +36,8 @@ LEAST_NS = 100_000_000
 """Less of an attack is not worth a description."""
 EVIDENCE_NS = 500_000_000
 """How much of a host's traffic a closer look wants to see, unless the capture ends before."""
+NO_CLOCK_SECONDS = 1.0
+"""Over how long packets are taken to have come that all have one time, as where only seconds were noted."""
 PRIOR_NS, PRIOR_MARGIN_NS = 4_000_000_000, 1_000_000_000
 """How long, and how long before an attack's first packet, its target's traffic says what came before. A late tick puts
 the first packet too late."""
@@ -159,7 +161,7 @@ class Describer:
             # Answers and the length of flows take time to show, and a capture can wait.
             return judge.nothing(0), np.zeros(0, HEADER)
         incoming, outgoing = self.between(tables, host, begin, (1 << 63) - 1)
-        return self._verdict(host, incoming, outgoing, span), incoming
+        return self._verdict(host, incoming, outgoing, span or NO_CLOCK_SECONDS), incoming
 
     def between(self, tables: Tables, target: Network, begin_ns: int, end_ns: int) -> tuple[ANY, ANY]:
         """What a target got in a span of analysis time, both ends included, and, for a closer look, what it sent."""

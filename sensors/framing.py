@@ -1,7 +1,7 @@
 """From where a record starts to its IP header, compiled by Numba: link types, tags, labels, pseudowires.
 
 Never reads outside the record, whatever the bytes are. Where no IP header can follow, it says so. Tunnels above IP are
-not looked into: they are their endpoints' traffic.
+not looked into, but where `INSIDE` says so: they are their endpoints' traffic.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -10,6 +10,9 @@ import numpy as np
 
 from sensors.compiled import inlined, kernel
 from sensors.loads import be16, be32, le16, le32
+from sensors.tunnels import BRIDGED as _BRIDGED
+from sensors.tunnels import IP as _IP
+from sensors.tunnels import inner
 
 NULL, ETHERNET, PPP, RAW, RAW_BSD, PPP_SERIAL, PPP_ETHER, RAW_LINKTYPE = 0, 1, 9, 12, 14, 50, 51, 101
 C_HDLC, IEEE802_11, FRAME_RELAY, LOOP, ENC, LINUX_SLL, PRISM = 104, 105, 107, 108, 109, 113, 119
@@ -20,8 +23,9 @@ LINK_TYPES = frozenset({NULL, ETHERNET, PPP, RAW, RAW_BSD, PPP_SERIAL, PPP_ETHER
                         PPP_WITH_DIRECTION, MPLS, IPV4, IPV6, PKTAP, LINUX_SLL2})  # fmt: skip
 """The DLT_ and LINKTYPE_ numbers (tcpdump.org/linktypes.html) that `network` knows."""
 
-_IP = -1  # "an IP header of whatever version stands here", in the place of an EtherType
-_BRIDGED = -2  # "an Ethernet header stands here"
+INSIDE = 1 << 16
+"""Added to a link type: what counts is what lies in the tunnels, where there are any."""
+
 _TAGS = (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300)
 
 
@@ -218,14 +222,10 @@ def _above(buffer, at, end, kind):
     return at, kind
 
 
-@inlined
-def network(buffer, start, end, link):
-    """Where the IP header starts (-1: there is none), and whether a VLAN tag was stepped over."""
-    if link == ETHERNET and start + 14 <= end:
-        kind = be16(buffer, start + 12)
-        if kind == 0x0800 or kind == 0x86DD:
-            return start + 14, False
-    at, kind = _behind_link(buffer, start, end, link)
+@kernel
+def _follow(buffer, at, end, kind):
+    """From where an EtherType stands for what follows to the IP header (-1: there is none), and whether a VLAN tag was
+    stepped over."""
     tagged = False
     for _ in range(8):
         if kind == 0x0800 or kind == 0x86DD or kind == _IP:
@@ -239,3 +239,28 @@ def network(buffer, start, end, link):
         else:
             at, kind = _above(buffer, at, end, kind)
     return np.int64(-1), tagged
+
+
+@kernel
+def _inside(buffer, start, end, link):
+    """As `network`, of what lies in a tunnel; without one, of the packet itself."""
+    at, kind = _behind_link(buffer, start, end, link)
+    at, tagged = _follow(buffer, at, end, kind)
+    if at >= 0:
+        deeper, kind = inner(buffer, at, end)
+        if kind != 0:
+            at, _ = _follow(buffer, deeper, end, kind)
+    return at, tagged
+
+
+@inlined
+def network(buffer, start, end, link):
+    """Where the IP header starts (-1: there is none), and whether a VLAN tag was stepped over."""
+    if link == ETHERNET and start + 14 <= end:
+        kind = be16(buffer, start + 12)
+        if kind == 0x0800 or kind == 0x86DD:
+            return start + 14, False
+    if link >= INSIDE:
+        return _inside(buffer, start, end, link - INSIDE)
+    at, kind = _behind_link(buffer, start, end, link)
+    return _follow(buffer, at, end, kind)

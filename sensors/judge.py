@@ -52,14 +52,15 @@ _MULTICAST: dict[int, Network] = {4: ip_network("224.0.0.0/4"), 6: ip_network("f
 _SESSION_KINDS = (Kind.SYN, Kind.ACK, Kind.FIN)
 _ALL = (1 << 64) - 1
 
-SMALLEST = 100
-"""Fewer packets are no attack, however fast they came."""
+SMALLEST, SEEN = 100, 20
+"""Fewer packets are no attack, however fast they came, nor fewer records of a sampled stream."""
 
 SHORTEST = Floor(0.02, 0.1)
 """Seconds over which packets are spread at least: a window of less tells no rate, and one sender's burst is short."""
 
 _SYN_WITH_OPTIONS = 48
 _UDP = 17
+_ACK = 16
 _GOING_ON = (Kind.ACK, Kind.SYN_ACK, Kind.FIN)
 """What follows where connections are made; an RST takes a handshake back."""
 
@@ -154,7 +155,7 @@ def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = No
         attack = unsolicited
     sessions = _too_many_sessions(view) if floor is None else np.zeros(len(incoming), bool)
     attack |= sessions
-    if weights[attack].sum() < SMALLEST:
+    if weights[attack].sum() < SMALLEST or attack.sum() < SEEN:
         attack = np.zeros(len(incoming), bool)
         sessions = attack
     return Verdict(attack, float(weights[attack].sum()) / span, sessions)
@@ -207,6 +208,8 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         is_one_port = insisting(view.incoming[knocking], view.weights[knocking])
         half_open = view.above(member, HALF_OPEN) or (is_one_port and view.above(knocking, INSISTING))
         guilty |= half_open and _goes_nowhere(view, member)
+    elif kind is Kind.RST and guilty and not view.is_diffuse(member):
+        guilty = not _are_refusals(view, member) or view.above(member, FLOORS[Kind.SYN_ACK])
     elif kind is Kind.ACK:
         # Where connections are made all the time, some were made before anybody looked.
         made = np.isin(ordinary.flows(view.incoming), ordinary.begun(view.incoming))
@@ -221,6 +224,14 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         streams = view.streams(member)
         guilty = view.above(member & ~streams, FRESH) or view.above(streams, _of_streams(view, kind))
     return member if guilty or _unwanted(view, member) else np.zeros(len(member), bool)
+
+
+def _are_refusals(view: _View, resets: BOOLS) -> bool:
+    """Whether most of a few hosts' RSTs acknowledge something, and go to ever other ports: so a victim refuses what it
+    gets, and those who flood it are none."""
+    part, weights = view.incoming[resets], view.weights[resets]
+    acknowledging = float(weights[part["tcp_flags"] & _ACK != 0].sum())
+    return 2 * acknowledging >= float(weights.sum()) and not insisting(part, weights)
 
 
 def _goes_nowhere(view: _View, syns: BOOLS) -> bool:

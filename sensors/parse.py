@@ -116,6 +116,8 @@ def _extensions(buffer, at, end, protocol):
     for _ in range(16):
         if protocol == 44:
             if at + 8 > end:
+                # Cut off by the capture; all but a rare few that have it are fragments.
+                fragment, later = 2, True
                 break
             word = be16(buffer, at + 2)
             later = (word & 0xFFF8) != 0

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.framing import LINK_TYPES
+from sensors.framing import INSIDE, LINK_TYPES
 from sensors.libpcapfile import LibpcapCapture
 from sensors.linktypes import called
 from sensors.pcapng import MAGIC, PcapngCapture
@@ -39,13 +39,13 @@ class CaptureFile(Source, Protocol):
         when it turned out that nothing in the file can be counted."""
 
 
-def open_capture(path: str | Path, weight: int = 1) -> CaptureFile:
-    """The source for a capture file, or `-` for standard input; raises `Refused` with one line when it can't be
-    read."""
+def open_capture(path: str | Path, weight: int = 1, *, inside: bool = False) -> CaptureFile:
+    """The source for a capture file, or `-` for standard input; `inside`: what lies in tunnels is what counts. Raises
+    `Refused` with one line when it can't be read."""
     stream = Stream(path)
     try:
         if stream.magic[:4] == MAGIC:
-            return PcapngCapture(stream, weight)
+            return PcapngCapture(stream, weight, inside)
         if stream.magic[:4] in _KUZNETZOV:
             return LibpcapCapture(stream, weight)
         if stream.magic[:4] not in _CLASSIC:
@@ -54,7 +54,7 @@ def open_capture(path: str | Path, weight: int = 1) -> CaptureFile:
         # Before version 2.4, a record's two lengths had changed places; libpcap knows when.
         if len(stream.magic) == 8 and stream.magic[4:8] != (b"\0\x02\0\x04" if big else b"\x02\0\x04\0"):
             return LibpcapCapture(stream, weight)
-        return ClassicCapture(stream, weight)
+        return ClassicCapture(stream, weight, inside)
     except UNREADABLE as error:
         stream.close()
         raise Refused("capture", path, f"can't be read: {getattr(error, 'strerror', None) or error}") from None
@@ -66,7 +66,7 @@ def open_capture(path: str | Path, weight: int = 1) -> CaptureFile:
 class ClassicCapture(Buffered):
     """A classic pcap file or stream."""
 
-    def __init__(self, stream: Stream, weight: int) -> None:
+    def __init__(self, stream: Stream, weight: int, inside: bool = False) -> None:
         """Raises `Refused` when it ends within its header, or for its link type."""
         super().__init__(stream, weight, walk.LARGEST_RECORD + _RECORD_HEADER)
         header = stream.file.read(24)
@@ -77,6 +77,7 @@ class ClassicCapture(Buffered):
         self._link = int.from_bytes(header[20:24], "big" if self._swapped else "little") & 0xFFFF
         if self._link not in LINK_TYPES:
             raise Refused("capture", stream.path, f"has link type {called(self._link)}, which is not supported")
+        self._link += INSIDE * inside
 
     def walk(self, tables: Tables, until_ns: int) -> tuple[int, int]:
         """As `Buffered.walk`."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from rules.errors import Refused
 from sensors import walk
-from sensors.framing import LINK_TYPES
+from sensors.framing import INSIDE, LINK_TYPES
 from sensors.linktypes import called
 from sensors.stream import Buffered, Stream
 from sensors.tables import Tables
@@ -44,9 +44,10 @@ _SECONDS_LIMIT = 1 << 33
 class PcapngCapture(Buffered):
     """A pcapng file or stream."""
 
-    def __init__(self, stream: Stream, weight: int) -> None:
+    def __init__(self, stream: Stream, weight: int, inside: bool = False) -> None:
         """Raises `Refused` when it ends within its first header."""
         super().__init__(stream, weight, LARGEST_BLOCK)
+        self._inside = INSIDE * inside
         self._order = "<"
         self._links: list[int] = []
         self._interfaces = np.zeros((8, 6), np.int64)
@@ -108,7 +109,7 @@ class PcapngCapture(Buffered):
         if len(self._links) == len(self._interfaces):
             self._interfaces = np.concatenate((self._interfaces, np.zeros_like(self._interfaces)))
         line = self._interfaces[len(self._links)]
-        line[LINK], line[SNAP], line[UNCOUNTED] = link if link in LINK_TYPES else -1, snap, 0
+        line[LINK], line[SNAP], line[UNCOUNTED] = link + self._inside if link in LINK_TYPES else -1, snap, 0
         line[BINARY], line[FACTOR], line[OFFSET] = 0, 1000, 0
         for code, value in islice(self._options(self._at + 16, self._at + length - 4), MOST_OPTIONS):
             if code == _RESOLUTION and len(value) >= 1:

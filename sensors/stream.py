@@ -18,6 +18,7 @@ import numpy as np
 
 from rules.errors import Refused
 from sensors import walk
+from sensors.headers import Total
 from sensors.source import Fed, Losses
 from sensors.tables import Tables
 
@@ -114,6 +115,13 @@ class Buffered:
                 self._losses, self._ended = Losses(damaged=1), True
             if self._ended or not self.fill():
                 return Fed(ended=True)
+
+    def glance(self, tables: Tables, records: int) -> None:
+        """Counts a file's first records, about so many; then the capture is to be opened anew."""
+        while int(tables.totals[Total.RECORDS]) < records:
+            self._at, why = self.walk(tables, walk.NEVER)
+            if why != walk.MORE or self._ended or not self.fill():
+                return
 
     def fill(self) -> bool:
         """Moves the rest to the front and reads on; False at the end."""
