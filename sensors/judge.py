@@ -285,7 +285,10 @@ def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         return member
     strange = member & ~modest & ~streams
     unasked = strange & (view.refused | np.isin(view.incoming["source_port"], ordinary.RARE))
-    guilty = view.above(strange, FLOORS[kind]) or (kind is Kind.AMPLIFICATION and view.above(unasked, UNASKED))
+    # Phones and gateways talk between equal ports, each little: no reflectors.
+    among_equals = strange & ordinary.among_equals(view.incoming)
+    guilty = view.above(strange & ~among_equals, FLOORS[kind]) or view.above(strange, FLOORS[Kind.UDP])
+    guilty |= kind is Kind.AMPLIFICATION and view.above(unasked, UNASKED)
     return strange if guilty else np.zeros(len(member), bool)
 
 

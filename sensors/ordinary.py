@@ -42,6 +42,7 @@ _TRAINS = 0.8
 _BULK = CONVERSATIONS | {"dns", "snmp", "tftp", "memcached"}
 RARE = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in _BULK]
 """Ports of services that nobody gets thousands of answers from in a second, one server's or many's."""
+_TALKING = [port for port, name in AMPLIFICATION_SERVICES.items() if name in CONVERSATIONS]
 _CONNECTIONLESS = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in CONVERSATIONS]
 
 
@@ -93,6 +94,12 @@ def asked_by_one(part: ANY) -> BOOLS:
     if served.any():
         pairs, places = np.unique((theirs << 16 | ours)[served], return_inverse=True)
         out[served] = (_distinct(places, folded(part[served], "source"), len(pairs)) >= _OF_A_KIND)[places]
+    return out
+
+
+def among_equals(part: ANY) -> BOOLS:
+    """Which packets are talk between a service's port and the same port: of phones, gateways, tunnels."""
+    out: BOOLS = (part["source_port"] == part["destination_port"]) & np.isin(part["source_port"], _TALKING)
     return out
 
 

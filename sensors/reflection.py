@@ -19,6 +19,8 @@ _LONG = {"dns": 300.0, "ntp": 120.0}
 clock's 76."""
 _NO_KEEPALIVE = 400.0
 """Between equal ports (27015 to 27015, 500 to 500) both sides speak the same protocol, in short packets."""
+_WORDY = ("sip",)
+"""What is said at length between equal ports, by phones and their registrar."""
 _SERVERS_PORTS = 1_024
 """Below this nobody's own port lies (RFC 6056 §3.2) from which another service is asked."""
 _ONE_EACH = 2.5
@@ -29,7 +31,7 @@ random ports come twice by chance."""
 def is_reflection(service: str, part: ANY) -> bool:
     """Whether these packets, all from the service's port, look like answers that nobody asked for."""
     if service in CONVERSATIONS:
-        return (_from_many(part) or _is_unasked(part)) and not _converses(part)
+        return (_from_many(part) or _is_unasked(part)) and not _converses(service, part)
     if service not in _LONG:
         return True
     weights = part["weight"].astype(np.float64)
@@ -71,10 +73,10 @@ def _symmetric(part: ANY) -> float:
     return float((part["source_port"] == part["destination_port"]).mean())
 
 
-def _converses(part: ANY) -> bool:
+def _converses(service: str, part: ANY) -> bool:
     """Whether it is many long flows to several ports of the host, or talk among equals."""
     if _symmetric(part) >= 0.5:
-        return float(part["length"].mean()) < _NO_KEEPALIVE
+        return service in _WORDY or float(part["length"].mean()) < _NO_KEEPALIVE
     _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
     stays = float((counts > _STAYS)[places].mean())
     return stays >= 0.5 and not _one_port(part)
