@@ -61,6 +61,8 @@ SHORTEST = Floor(0.02, 0.1)
 _SYN_WITH_OPTIONS = 48
 _UDP = 17
 _ACK = 16
+_EVER_OTHER = 0.9
+"""Share of packets that have a port of their own where somebody was scanned."""
 _GOING_ON = (Kind.ACK, Kind.SYN_ACK, Kind.FIN)
 """What follows where connections are made; an RST takes a handshake back."""
 
@@ -227,11 +229,12 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
 
 
 def _are_refusals(view: _View, resets: BOOLS) -> bool:
-    """Whether most of a few hosts' RSTs acknowledge something, and go to ever other ports: so a victim refuses what it
-    gets, and those who flood it are none."""
+    """Whether most of a few hosts' RSTs acknowledge something, and go to ever other ports, or come from such: so a host
+    refuses what it gets, and those who flood or scan it are no victims."""
     part, weights = view.incoming[resets], view.weights[resets]
     acknowledging = float(weights[part["tcp_flags"] & _ACK != 0].sum())
-    return 2 * acknowledging >= float(weights.sum()) and not insisting(part, weights)
+    scanned = len(np.unique(part["source_port"])) >= _EVER_OTHER * len(part)
+    return 2 * acknowledging >= float(weights.sum()) and (scanned or not insisting(part, weights))
 
 
 def _goes_nowhere(view: _View, syns: BOOLS) -> bool:

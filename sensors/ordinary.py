@@ -26,6 +26,8 @@ _ANSWERS = {53: 300.0, 123: 80.0}
 """Source ports whose answers are ordinary up to this mean length, if neither most go to one port nor most are of one
 length: reflectors are asked the same again and again, who asks for itself asks ever other things from ever other ports.
 """
+_SERVERS = 20
+"""From so many on, servers of names are nobody's own."""
 _SERVERS_PORTS = 1_024
 """Below this only servers speak (RFC 6056 §3.2)."""
 _OF_A_KIND = 50
@@ -141,6 +143,8 @@ def modest(part: ANY, weights: WEIGHTS) -> BOOLS:
                 continue
             mean = (weights[some] * part["length"][some]).sum() / max(weights[some].sum(), 1.0)
             alike = _one_value(part["destination_port"][some]) or _one_value(part["length"][some])
+            # One's own servers are few, and may be asked the same all day.
+            alike &= len(np.unique(folded(part[some], "source"))) >= _SERVERS
             if mean <= longest and (field == "destination_port" or port == 123 or not alike):
                 out |= some
     return out

@@ -203,6 +203,18 @@ def test_few_reflectors_of_what_nobody_uses_in_bulk_are_enough(port: int, rate: 
     assert guilty(answers, np.repeat(back(answers[:3], Kind.ICMP), 3))
 
 
+def test_answers_seen_alone_are_no_floods_of_who_answers() -> None:
+    # A benchmark of a name server, a scan from one port.
+    answers = got(Kind.AMPLIFICATION, 15_000, SCANNER, (53, 30_000 + np.arange(15_000) % 20), 71)
+    assert not guilty(answers)
+    assert guilty(got(Kind.AMPLIFICATION, 15_000, anywhere(200)[np.arange(15_000) % 200], (53, 30_000), 71))
+    refusals = got(Kind.RST, 15_000, SCANNER, (np.arange(15_000) + 1, 45_678))
+    refusals["tcp_flags"] = 0x14
+    assert not guilty(refusals)
+    refusals["tcp_flags"] = 0x04
+    assert guilty(refusals)
+
+
 @pytest.mark.parametrize(("rate", "expected"), [(2_000, False), (12_000, True)])
 def test_more_errors_than_any_stack_sends_are_no_answers(rate: int, expected: bool) -> None:
     errors = got(Kind.ICMP, rate, SCANNER, (0, 0), 56)
