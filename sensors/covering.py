@@ -13,6 +13,7 @@ import numpy as np
 from rules.zone import Zone
 from sensors import covering_kernel as kernel
 from sensors.limits import FLOATS
+from sensors.readings import SHORT, Readings
 from sensors.tables import (
     BLOCK,
     BLOCK_ROWS,
@@ -36,7 +37,8 @@ from sensors.tables import (
     ZONES_AT,
     Tables,
 )
-from sensors.window import DIVIDED_AT, SHORT, Readings
+from sensors.watch import NOBODY, ROWS
+from sensors.yardstick import DIVIDED_AT
 
 DIVIDED_NS = 10_000_000_000
 """How long a prefix stays divided after it was last that busy."""
@@ -63,6 +65,9 @@ class Covering:
         first = int(tables.state[HOSTS])
         self._free = [first + number * BLOCK_ROWS for number in range(BLOCKS)]
         self._blocks: dict[int, Block] = {}
+        self.watched: ROWS = NOBODY
+        """Every part there is."""
+        self._firsts: ROWS = NOBODY
 
     def reset(self) -> None:
         """Other zones: nothing is divided any more."""
@@ -93,17 +98,16 @@ class Covering:
             return range(0)
         return range(block + 2, block + 64) if self._tables.rows[owner, LINE] == WHOLE_24 else range(block, block + 16)
 
-    def watched(self) -> Iterator[int]:
-        """Every part there is."""
-        for owner in self._blocks:
-            yield from self.parts(owner)
+    def _list(self) -> None:
+        """What each tick needs of what is divided."""
+        rows, blocks = self._tables.rows, self._blocks.values()
+        self.watched = np.array([part for owner in self._blocks for part in self.parts(owner)], np.int64)
+        self._firsts = np.array([one.first for one in blocks if rows[one.owner, LINE] == WHOLE_24], np.int64)
 
     def add_up(self) -> None:
         """Sums what the kernel counted for each /29 into the wider parts."""
-        rows = self._tables.rows
-        firsts = [block.first for owner, block in self._blocks.items() if rows[owner, LINE] == WHOLE_24]
-        if firsts:
-            kernel.add_up(rows, np.array(firsts, np.int64))
+        if len(self._firsts):
+            kernel.add_up(self._tables.rows, self._firsts)
 
     def warm_up(self) -> None:
         """Compiles, or loads, what adding up needs."""
@@ -153,6 +157,7 @@ class Covering:
         rows[owner, BLOCK] = first
         # Never reclaimed: its parts hang on it.
         rows[owner, PINNED] |= DIVIDED
+        self._list()
         return block
 
     def _undivide(self, owner: int) -> None:
@@ -165,6 +170,7 @@ class Covering:
         rows[owner, PINNED] &= ~DIVIDED
         rows[block.first : block.first + BLOCK_ROWS] = 0
         self._free.append(block.first)
+        self._list()
 
     def above(self, row: int) -> Iterator[int]:
         """What a row lies in, narrowest first, its zone last."""

@@ -14,8 +14,9 @@ from rules.zone import Zone
 from sensors.covering import Covering
 from sensors.detect import Change, Detector
 from sensors.limits import FLOATS
+from sensors.readings import BITS, SHORT, Readings
 from sensors.tables import LINE, WHOLE_ZONE, Tables
-from sensors.window import BITS, SHORT, Readings, Windows
+from sensors.window import Windows
 
 Follow = Callable[[Change, int, int], None]
 """Takes what happened to a row, and the number of its reading."""
@@ -106,7 +107,7 @@ class Nested:
         for window in rates:
             np.maximum(window, 0, out=window)
         three = (rates[0], rates[1], rates[2])
-        judged = windows.judge(three, readings.limits[order], readings.learned[order], readings.short_seconds)
+        judged = windows.yardstick.judge(three, readings.limits[order], readings.learned[order], readings.short_seconds)
         return _Left(judged.severity, judged.crossed)
 
     def _explained(self, row: int, zone: int, windows: Windows, zones: Sequence[Zone], now: int) -> int | None:
@@ -115,7 +116,7 @@ class Nested:
         if self._tables.rows[row, LINE] == WHOLE_ZONE:
             return row
         track = self._detector.tracks[row]
-        parts = [*self._covering.watched()]
+        parts = self._covering.watched.tolist()
         rates = dict(zip(parts, windows.rates_of(parts, track.worst), strict=True))
         found, known = self._covering.narrowest(row, rates, zones[zone])
         early = not known and now - track.first_over < PATIENCE_NS

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from sensors.covering import Covering
 from sensors.detect import Track
-from sensors.window import Readings
+from sensors.readings import Readings
 
 SETTLED_NS = 1_500_000_000
 """How old each attack must be: longer than the longest window."""

@@ -9,12 +9,14 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from sensors import watch_kernel as kernel
 from sensors.headers import COLUMNS
 from sensors.tables import (
     BASES_AT,
     BORN,
     EPOCH,
     MOST_WARM,
+    REBORN,
     UNWATCHED_AT,
     WARM,
     WARM_AT,
@@ -24,6 +26,7 @@ from sensors.tables import (
 
 ROWS = NDArray[np.int64]
 COUNTS = NDArray[np.int64]
+NOBODY: ROWS = np.zeros(0, np.int64)
 
 
 class Watch:
@@ -34,6 +37,8 @@ class Watch:
         self._tables, self._most = tables, most
         self._rows = np.zeros(most, np.int64)
         self._warm_at = np.zeros(most, np.int64)
+        self.wanted = np.zeros(most, bool)
+        """By slot: tracked at the last tick."""
         self.count = 0
         """Slots in use: the first ones."""
         self.fine: deque[tuple[int, COUNTS]] = deque()
@@ -70,6 +75,27 @@ class Watch:
         """One less."""
         self._spare.append(history.popleft()[1])
 
+    def begin(self, tracked: ROWS, always: ROWS, now: int) -> ROWS:
+        """A tick begins: who is warm gets a slot, and so do these whether they are warm or not; those of `tracked` are
+        `wanted`. Gives the rows among them that were reborn: these get none."""
+        rows, state = self._tables.rows, self._tables.state
+        if kernel.touch(rows, state, self.rows, self._warm_at, self.wanted, tracked, always, now):
+            return NOBODY
+        self.take_warm(now)
+        is_reborn = (rows[tracked, REBORN] != 0) & (rows[tracked, WATCH] == 0)
+        known = tracked[~is_reborn]
+        self.keep(np.concatenate((known, always)), now)
+        slots = rows[known, WATCH] - 1
+        self.wanted[: self.count] = False
+        self.wanted[slots[slots >= 0]] = True
+        reborn: ROWS = tracked[is_reborn]
+        return reborn
+
+    def warm_up(self) -> None:
+        """Compiles, or loads, what the beginning of a tick needs."""
+        state, none = np.zeros(WARM + 1, np.int64), NOBODY.copy()
+        kernel.touch(self._tables.rows, state, none, none, self.wanted, none, none, 0)
+
     def take_warm(self, now: int) -> None:
         """Gives slots to the rows that the kernel noted since the last tick, and begins the next epoch."""
         state = self._tables.state
@@ -82,7 +108,7 @@ class Watch:
             if (slots < 0).any():
                 self._add_warm(warm, now)
         state[WARM] = 0
-        state[EPOCH] = (state[EPOCH] + 1) & 0x3FFFFF
+        state[EPOCH] = (state[EPOCH] + 1) & kernel.LAST_EPOCH
 
     def _add_warm(self, warm: ROWS, now: int) -> None:
         state = self._tables.state

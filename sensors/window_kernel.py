@@ -66,13 +66,25 @@ def look(table, rows, lines, wanted, now, short, middle, long, seconds, packets,
     return found
 
 
+@inlined
+def _rates(now, then, slot, seconds, out):
+    for column in range(len(out)):
+        out[column] = (now[slot, column] - then[slot, column]) / seconds
+
+
 @kernel
-def rates(slots, now, then, seconds, out):
-    """Writes what the targets of these slots gained a second, slot by column."""
-    for number in range(len(slots)):
-        slot = slots[number]
-        for column in range(now.shape[1]):
-            out[number, column] = (now[slot, column] - then[slot, column]) / seconds
+def read(table, rows, slots, zone, line, wanted, limits_of, now, short, middle, long, seconds,
+         zones, lines, tracked, limits, rates):  # fmt: skip
+    """Writes of each row and its slot what it is, whether it is wanted, its limits and what it gained a second in each
+    window. `zone`, `line`: where a row says so."""
+    for number in range(len(rows)):
+        row, slot = rows[number], slots[number]
+        zones[number], lines[number], tracked[number] = table[row, zone], table[row, line], wanted[slot]
+        for measure in range(limits.shape[1]):
+            limits[number, measure] = limits_of[table[row, zone], table[row, line], measure]
+        _rates(now, short, slot, seconds[SHORT], rates[SHORT, number])
+        _rates(now, middle, slot, seconds[MIDDLE], rates[MIDDLE, number])
+        _rates(now, long, slot, seconds[LONG], rates[LONG, number])
 
 
 @kernel

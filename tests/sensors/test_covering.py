@@ -154,7 +154,7 @@ def test_every_length_counts_what_its_hosts_count() -> None:
     gained = (tables.rows - before)[:, Column.PACKETS]
     used = tables.used
     hosts = {tables.host(row): int(gained[row]) for row in range(used) if not tables.rows[row, LINE]}
-    wider = [row for row in (*range(used), *stage.engine._covering.watched()) if tables.rows[row, LINE]]
+    wider = [row for row in (*range(used), *stage.engine._covering.watched.tolist()) if tables.rows[row, LINE]]
     assert {int(tables.rows[row, LINE]) for row in wider} == set(range(1, LINES - 1))
     for row in wider:
         prefix = tables.host(row)

@@ -131,7 +131,7 @@ def test_zones_learn_on_after_a_change() -> None:
     network.engine.protect((THERE, HERE))
     network.play(60, CALM)
     row = network.engine._covering.first_zone + 1
-    assert network.engine._usual.rates(row)[Column.PACKETS] == pytest.approx(30 * 460, rel=0.1)
+    assert network.engine._habits.usual.rates(row)[Column.PACKETS] == pytest.approx(30 * 460, rel=0.1)
 
 
 def test_prefixes_and_hosts_keep_what_was_learned_when_zones_change() -> None:

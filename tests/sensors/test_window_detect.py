@@ -50,7 +50,7 @@ class Host:
     def look(self, after_ns: int) -> Change:
         """The next tick."""
         self.now += after_ns
-        readings = self.windows.tick(self.now, self.detector.tracks)
+        readings = self.windows.tick(self.now, np.array([*self.detector.tracks], np.int64))
         if not len(readings.rows):
             return Change.NOTHING
         severity, fast, crossed = (one[0].tolist() for one in (readings.severity, readings.fast, readings.crossed))
