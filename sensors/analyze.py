@@ -20,7 +20,6 @@ from sensors.findings import Incident, Report
 from sensors.floors import CARPETS, FACTOR, least, least_carpet
 from sensors.headers import COLUMNS, Column, Kind, Total
 from sensors.limits import Measures
-from sensors.limits import Measures
 from sensors.lingering import Lingering
 from sensors.mirrored import is_mirrored
 from sensors.pcapfile import CaptureFile, open_capture
