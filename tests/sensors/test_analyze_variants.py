@@ -247,7 +247,7 @@ def test_what_a_victim_refuses_makes_no_victim_of_who_floods_it(tmp_path: Path) 
         return ethernet(ip(victim, attacker, tcp(*ports, RST | ACK)))
 
     def reset(number: int) -> bytes:
-        return ethernet(ip(victim, attacker, tcp(number % 65_536, 80, RST | ACK)))
+        return ethernet(ip(victim, attacker, tcp(number % 65_536, 80, RST)))
 
     assert told(tmp_path, flood(refusal, 15_000, 15_000)) == {}
     assert told(tmp_path, flood(reset, 15_000, 15_000)) == {attacker: "rst_flood"}
