@@ -84,10 +84,18 @@ def test_floods_of_hping_are_named(
     assert told(wire, tmp_path, f"hping3 -q -n -i u50 -c 4000 {options} {HOST}") == [(HOST, vector)]
 
 
-@pytest.mark.parametrize("scan", ["-sS -p-", "-sX -p1-9000", "-sT -p1-5000"])
+@pytest.mark.parametrize("scan", ["-sS -p-", "-sX -p1-9000", "-sT -p1-5000", "-sS -p1-2500 -D RND:20"])
 def test_scans_of_nmap_are_no_attack(scan: str, wire: tuple[Namespace, Namespace], tmp_path: Path) -> None:
     # Between two namespaces it would be faster than the 50,000/s from which on a scan is a flood, too.
     assert told(wire, tmp_path, f"nmap -n -Pn -T4 --max-rate 20000 {scan} {HOST}") == []
+
+
+@pytest.mark.parametrize("options", ["-k -s 4000 -p 9", "-k -s 4000 -p 514 -d 180"])
+def test_datagrams_over_one_flow_are_a_test_of_the_line(
+    options: str, wire: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    # Nothing listens there, and the errors that say so are few.
+    assert told(wire, tmp_path, f"hping3 -q -n -2 -i u150 -c 12000 {options} {HOST}") == []
 
 
 @pytest.mark.parametrize("kind", ["-H", "-B"])
