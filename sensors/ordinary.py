@@ -18,6 +18,9 @@ WEIGHTS = NDArray[np.float64]
 
 _FLOW_PACKETS = 10
 """An established flow has more packets than this in a second; those of a flood seldom do."""
+_RECURS = 3
+"""Of many who keep a port of their own each, be they devices that log or players, this says so: forgers keep none, and
+bots are faster."""
 _SLOW, _LONG = 500.0, 300.0
 """A stream of short packets is slow (calls 50 a second, games 128); a fast one has long packets (video, downloads)."""
 _QUESTIONS = {53: 120.0, 123: 80.0}
@@ -84,7 +87,9 @@ def steady(part: ANY, seconds: float) -> BOOLS:
     if not len(part) or np.isin(part["source_port"], _CONNECTIONLESS).mean() > 0.5:
         return np.zeros(len(part), bool)
     _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
-    return (counts > lasting(seconds))[places] & ~asked_by_one(part)
+    # Where all have the same port, one tool may have written it.
+    fewest = lasting(seconds) if _one_value(part["source_port"]) else max(1.0, _RECURS * min(seconds, 1.0))
+    return (counts > fewest)[places] & ~asked_by_one(part)
 
 
 def asked_by_one(part: ANY) -> BOOLS:

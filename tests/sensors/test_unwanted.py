@@ -239,6 +239,17 @@ def test_what_few_keep_sending_over_one_flow_each_is_a_test_or_a_meter_however_s
 
 
 @pytest.mark.parametrize(
+    ("rate", "own", "expected"), [(9_000, True, False), (24_000, True, True), (9_000, False, True)]
+)
+def test_devices_that_log_a_little_each_keep_their_ports(rate: int, own: bool, expected: bool) -> None:
+    which = np.arange(rate) % (rate // 6)
+    ports = 1_024 + which if own else 1_024 + np.arange(rate)
+    assert guilty(got(Kind.UDP, rate, anywhere(rate)[which], (ports, 514), 210)) == expected
+    # One tool's own port says nothing.
+    assert guilty(got(Kind.UDP, rate, anywhere(rate)[which], (4_000, 514), 210))
+
+
+@pytest.mark.parametrize(
     ("rate", "senders", "ports", "expected"),
     [
         (12_000, 1, 16_384 + np.arange(240) * 2, False),  # calls to a media server that is down
