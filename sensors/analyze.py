@@ -15,6 +15,7 @@ from rules.match import Network
 from rules.traffic import Detection
 from rules.zone import Metric, Zone
 from sensors.attack import Attack, moment
+from sensors.describe import EVIDENCE_NS
 from sensors.engine import Engine
 from sensors.findings import Incident, Report
 from sensors.floors import CARPETS, FACTOR, least, least_carpet
@@ -179,7 +180,7 @@ def _drive(engine: Engine, source: CaptureFile, lingering: Lingering, progress: 
             progress(source.stream.position(), size)
         packets = int(tables.totals[Total.PACKETS])
         if packets - seen >= enough or engine.busy:
-            engine.tick(now, moment(now))
+            engine.tick(now, moment(now), pausing=_silence(engine, now, step) >= EVIDENCE_NS)
             looked, seen = now, packets
         elif now - looked >= _SECOND:
             # Nothing can have happened: windows begin anew.

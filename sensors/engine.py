@@ -154,9 +154,13 @@ class Engine:
         self._habits.usual.start(now)
         self.tables.spread(limits=True)
 
-    def tick(self, now: int, seen: datetime) -> None:
-        """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages."""
+    def tick(self, now: int, seen: datetime, *, pausing: bool = False) -> None:
+        """Looks at the counters. `now` never runs backwards, in ns; `seen` goes into the messages; `pausing`: a capture
+        shows nothing for a while, so that what is suspected is judged by what there is."""
         self._seen, self._now = seen, now
+        self._following.pause(pausing)
+        for track in self._detector.tracks.values() if pausing else ():
+            track.not_before = now
         self.tables.gather()
         self._covering.add_up()
         self._sources.feed(self.tables)
@@ -193,10 +197,7 @@ class Engine:
 
     def finish(self, now: int, seen: datetime) -> None:
         """The end of a capture: every attack is over."""
-        self._following.end()
-        for track in self._detector.tracks.values():
-            track.not_before = now
-        self.tick(now, seen)
+        self.tick(now, seen, pausing=True)
         self._telling.finish(self.tables, self._measures.names, now, seen)
 
 

@@ -58,9 +58,9 @@ class Following:
         """Traffic counts from `now` on (ns)."""
         self._started = now
 
-    def end(self) -> None:
-        """What the next tick tells is the last of a capture."""
-        self._ending = True
+    def pause(self, pausing: bool) -> None:
+        """Whether what the next tick tells is the last of a capture, for a while or at all."""
+        self._ending = pausing
 
     def step(self, readings: Readings, now: int) -> Callable[[Change, int, int], None]:
         """Follows the hosts among the readings; gives what takes a change of another row, and the number of its

@@ -178,9 +178,11 @@ def test_silence_costs_nothing_however_it_is_cut(gap: float, tmp_path: Path, mon
     for where, name in ((Engine, "tick"), (ClassicCapture, "walk")):
         whole = getattr(where, name)
 
-        def counted(*arguments: object, whole: Callable[..., object] = whole, name: str = name) -> object:
+        def counted(
+            *arguments: object, whole: Callable[..., object] = whole, name: str = name, **named: object
+        ) -> object:
             calls[name] += 1
-            return whole(*arguments)
+            return whole(*arguments, **named)
 
         monkeypatch.setattr(where, name, counted)
     frame = ethernet(ip(A, B, udp(5, 6)))
@@ -211,9 +213,9 @@ def test_a_long_silence_after_an_attack_is_passed_over(tmp_path: Path, monkeypat
     ticks: list[int] = []
     whole = Engine.tick
 
-    def tick(engine: Engine, now: int, seen: datetime) -> None:
+    def tick(engine: Engine, now: int, seen: datetime, *, pausing: bool = False) -> None:
         ticks.append(now)
-        whole(engine, now, seen)
+        whole(engine, now, seen, pausing=pausing)
 
     monkeypatch.setattr(Engine, "tick", tick)
     flood = [
