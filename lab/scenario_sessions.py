@@ -48,9 +48,13 @@ def http(order: Order) -> Packets:
 
 def slow_http(order: Order) -> Packets:
     """Connections that stay, with a header's next byte every few seconds: in the end about half of them as slow as
-    that, 1.4 to 2.4 times as many as a server may have."""
+    that, 1.4 to 2.4 times as many as a server may have. Over TLS each bot holds many of them."""
+    flows = max(50, order.count // 25)
+    if order.chance(0.3):
+        drip = Talk(TCP, 443, 200, 120.0, 0.55, (30, 58), (0,), _TLS)
+        return _from_bots(order, drip, order.draw(3, 20), flows=flows)
     talk = Talk(TCP, 80, 200, 120.0, 0.55, (1, 5), (0,), b"GET / HTTP/1.1\r\nHost: www.example.org\r\n")
-    return _from_bots(order, talk, order.draw(20, 300), flows=max(50, order.count // 25))
+    return _from_bots(order, talk, order.draw(20, 300), flows=flows)
 
 
 def tls(order: Order) -> Packets:
