@@ -125,7 +125,12 @@ def scans(part: ANY) -> BOOLS:
     found = (places >= _TRIED) & (sent <= _EACH * places) & short & ((places >= _ONCE * sent) | (own <= _OWN))
     # Of many packets not all may be here: each one's part of the ports is another.
     each = float(np.median(places[found])) * float(part["weight"].mean()) if found.any() else 0.0
-    are_decoys = found.sum() <= _DECOYS and len(np.unique(tried[found[who]])) <= 1.5 * each
+    among = found[who]
+    distinct = len(np.unique(tried[among]))
+    are_decoys = found.sum() <= _DECOYS and distinct <= 1.5 * each
+    if found.sum() > 2 and not are_decoys and _one_value(part["source_port"][among]):
+        # One tool's senders, that share the ports among them, or are forged and know nothing of each other.
+        found &= distinct >= _ONCE * among.sum()
     if found.sum() <= _SCANNERS or are_decoys:
         out = (found & (np.bincount(who, part["marks"] & HAS_PORTS, minlength=len(names)) == sent))[who]
     return out

@@ -273,6 +273,13 @@ def test_a_load_test_of_a_server_that_is_down_is_no_flood_and_a_crowd_of_them_is
         assert guilty(syns, back(syns, Kind.RST)) == expected
 
 
+def test_a_few_forged_senders_that_try_any_ports_flood_and_a_scanner_with_several_addresses_does_not() -> None:
+    draw = np.random.default_rng(9)
+    senders = SCANNER + np.arange(15_000) % 8
+    assert guilty(got(Kind.SYN, 15_000, senders, (57_217, draw.integers(1, 65_536, 15_000)), 44))
+    assert not guilty(got(Kind.SYN, 15_000, senders, (57_217, draw.permutation(65_535)[:15_000] + 1), 44))
+
+
 @pytest.mark.parametrize(("decoys", "expected"), [(21, False), (120, False), (200, True)])
 def test_a_scanner_among_decoys_scans(decoys: int, expected: bool) -> None:
     each = 24_000 // decoys
