@@ -87,8 +87,9 @@ def steady(part: ANY, seconds: float) -> BOOLS:
     if not len(part) or np.isin(part["source_port"], _CONNECTIONLESS).mean() > 0.5:
         return np.zeros(len(part), bool)
     _, places, counts = np.unique(flows(part), return_inverse=True, return_counts=True)
-    # Where all have the same port, one tool may have written it.
-    fewest = lasting(seconds) if _one_value(part["source_port"]) else max(1.0, _RECURS * min(seconds, 1.0))
+    # Where all have the same port, one tool may have written it, unless both sides have it by custom.
+    is_forged = _one_value(part["source_port"]) and float(among_equals(part).mean()) < 0.5
+    fewest = lasting(seconds) if is_forged else max(1.0, _RECURS * min(seconds, 1.0))
     return (counts > fewest)[places] & ~asked_by_one(part)
 
 

@@ -191,6 +191,7 @@ def test_many_servers_of_a_kind_that_answer_one_port_were_asked_by_a_forger(port
     registering = got(Kind.AMPLIFICATION, 3_000, anywhere(3_000), (port, port), 520)
     assert not guilty(registering)
     assert (str(classify(registering, by_bytes=False).vectors[0].vector) == name) == (name != "udp_amp:sip")
+    assert not guilty(got(Kind.AMPLIFICATION, 6_000, np.tile(anywhere(1_000), 6), (port, port), 520))
     # Peers with the same port, and calls from there to a port each.
     assert not guilty(got(Kind.AMPLIFICATION, 6_000, senders, (port, port), 180))
     assert not guilty(got(Kind.AMPLIFICATION, 6_000, senders, (port, 20_000 + np.arange(6_000) % 300), 180))
