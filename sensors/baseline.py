@@ -132,14 +132,24 @@ class Baseline:
         return out
 
     def observe(
-        self, rows: ROWS, rates: FLOATS, zones: ROWS, frozen: FLAGS, seconds: float | FLOATS, when: datetime
+        self,
+        rows: ROWS,
+        rates: FLOATS,
+        zones: ROWS,
+        frozen: FLAGS,
+        seconds: float | FLOATS,
+        when: datetime,
+        which: ROWS | None = None,
     ) -> None:
         """Learns from the mean rates (row by column, per second) of the last `seconds`, one number or one for each
-        row. Rows are different from each other, and may be a part of all; `frozen`: an incident is open."""
+        row. Rows are different from each other, and may be a part of all; `frozen`: an incident is open; `which`: the
+        numbers of the rows that are meant, where not all are."""
         self._zones_turn(when)
-        if not len(rows):
+        which = np.arange(len(rows)) if which is None else which
+        if not len(which):
             return
-        self._meet(rows[~self._met[rows]])
+        mine = rows[which]
+        self._meet(mine[~self._met[mine]])
         rows, zones = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(zones, np.int64)
         rates, frozen = np.ascontiguousarray(rates, np.float64), np.ascontiguousarray(frozen, bool)
         # A copy: what is broadcast is read-only, which to the compiler is another type than what was warmed up.
@@ -147,11 +157,12 @@ class Baseline:
         outcome, shape = np.zeros(len(rows), np.uint8), self.rhythm.shape(when)
         # Visits ten seconds apart get numbers that spread evenly.
         self._told[kernel.DITHER] = when.timestamp() / kernel.UNIT_SECONDS * _GOLDEN % 1
-        self._kernel(rows, rates, zones, frozen, spans, outcome, shape)
-        self._adopt(rows, rates, shape[zones], outcome, spans)
+        self._kernel(which, rows, rates, zones, frozen, spans, outcome, shape)
+        self._adopt(rows, rates, zones, shape, outcome, spans)
 
     def _kernel(
         self,
+        which: ROWS,
         rows: ROWS,
         rates: FLOATS,
         zones: ROWS,
@@ -161,7 +172,8 @@ class Baseline:
         shape: LIMITS,
     ) -> None:
         kernel.learn(
-            rows, rates, zones, frozen, seconds, self._terms, self._weights, np.zeros(len(self.classes)), outcome,
+            which, rows, rates, zones, frozen, seconds,
+            self._terms, self._weights, np.zeros(len(self.classes)), outcome,
             self._levels, self._ages, self._lowest, self._adoptable, self._static, self._wanted, VALUES, self._floors,
             self.typical, self._has_typical(), shape, self._told, self._sums_since, self._known_since,
             self._exceeding_since,
@@ -171,15 +183,18 @@ class Baseline:
         has: FLAGS = self.typical_count >= self.settings.typical_targets
         return has
 
-    def _adopt(self, rows: ROWS, rates: FLOATS, shape: LIMITS, outcome: NDArray[np.uint8], seconds: FLOATS) -> None:
-        self.waiting.forget(rows[outcome & kernel.WRONG != 0])
-        calm = outcome == kernel.CALM
-        self.waiting.below(rows[calm], seconds[calm])
+    def _adopt(
+        self, rows: ROWS, rates: FLOATS, zones: ROWS, shape: LIMITS, outcome: NDArray[np.uint8], seconds: FLOATS
+    ) -> None:
+        if len(self.waiting):
+            self.waiting.forget(rows[outcome & kernel.WRONG != 0])
+            calm = outcome == kernel.CALM
+            self.waiting.below(rows[calm], seconds[calm])
         # Frozen in the pause of an attack, a target is neither above its limits nor at peace.
         above = np.flatnonzero(outcome == kernel.ABOVE)
         if not len(above):
             return
-        usual = (rates[above] @ self._sums) / shape[above]
+        usual = (rates[above] @ self._sums) / shape[zones[above]]
         ready, normal = self.waiting.over(rows[above], usual, seconds[above])
         adopted = np.where(self._adoptable, level_of(normal), 0)
         self._levels[ready] = np.maximum(self._levels[ready], adopted).astype(np.uint16)
@@ -212,7 +227,7 @@ class Baseline:
         nobody, moment = np.zeros(0, np.int64), datetime.fromtimestamp(0, UTC)
         self.limits(nobody, nobody, moment)
         rates, shape = np.zeros((0, len(self._sums))), self.rhythm.shape(moment)
-        self._kernel(nobody, rates, nobody, np.zeros(0, bool), np.zeros(0), np.zeros(0, np.uint8), shape)
+        self._kernel(nobody, nobody, rates, nobody, np.zeros(0, bool), np.zeros(0), np.zeros(0, np.uint8), shape)
 
     def forget(self, rows: ROWS) -> None:
         """These rows belong to other targets now; what was learned of the old ones is kept for their return."""

@@ -58,13 +58,15 @@ def limits_of(rows, zones, measures, out, levels, ages, met, wanted, values, flo
 
 
 @kernel
-def learn(rows, rates, zones, frozen, seconds, terms, weights, found, outcome,
+def learn(which, rows, rates, zones, frozen, seconds, terms, weights, found, outcome,
           levels, ages, lowest, adoptable, static, wanted, values, floors, typical, has_typical, shape, told,
           sums, known, exceeding):  # fmt: skip
-    """Takes one observation of each target: moves levels and ages where it was calm, writes `outcome`, and adds what
-    the zones need, by class and times seconds: usual rates, targets known for long enough, those above the typical."""
+    """Takes one observation of each target that `which` names: moves levels and ages where it was calm, writes
+    `outcome`, and adds what the zones need, by class and times seconds: usual rates, targets known for long enough,
+    those above the typical."""
     classes = levels.shape[1]
-    for number in range(len(rows)):
+    for at in range(len(which)):
+        number = which[at]
         row, zone = rows[number], zones[number]
         age = np.int64(ages[row])
         for kind in range(classes):

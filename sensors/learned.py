@@ -118,7 +118,7 @@ class LearnedLimits:
         self._asked = ()
         lines, zones = self._tables.rows[rows, LINE], self._tables.rows[rows, ZONE]
         for part, chosen in self._sorted(lines, zones):
-            part.observe(rows[chosen], rates[chosen], zones[chosen], frozen[chosen], seconds[chosen], when)
+            part.observe(rows, rates, zones, frozen, seconds, when, chosen)
 
     def forget(self, rows: ROWS) -> None:
         """These rows belong to other targets now."""
