@@ -107,7 +107,7 @@ def _sound_request(pem: str, sensor: str) -> x509.CertificateSigningRequest:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Refused("request", type(key).__name__, "the key must be on the curve P-256")
     if names not in ([], [sensor]):
-        raise Refused("request", str(names), f"names another sensor than {sensor!r}")
+        raise Refused("request.name", " ".join(map(str, names)), f"is another sensor than the token's, {sensor!r}")
     return request
 
 

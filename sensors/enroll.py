@@ -34,6 +34,9 @@ from rules.messages_link import (
 from rules.zone import NAME
 from sensors import files
 
+_KEPT_BYTES = 8_192
+"""More than key, certificates and address together."""
+
 
 class EnrolmentFailed(Exception):
     """The intake could not be reached, or isn't the one the token names; the token is still good."""
@@ -101,9 +104,11 @@ class Identity:
 def enrol(token: EnrolmentToken, directory: Path, name: str | None = None, timeout_seconds: float = 10) -> Identity:
     """Trade the token for a certificate and keep it in the directory.
 
-    Raises `Refused` when the intake says no, `EnrolmentFailed` when there was no answer that could be trusted.
+    Raises `Refused` when the intake says no, also to a name that isn't the token's; `EnrolmentFailed` when there was no
+    answer that could be trusted; `OSError` when the directory can't be written. None of these costs a good token.
     """
     files.private_directory(directory)
+    _try_to_keep(directory)
     request = Request.new(name)
     try:
         answer = _exchange(token, Enrolment(token.secret, request.pem), timeout_seconds)
@@ -118,6 +123,13 @@ def enrol(token: EnrolmentToken, directory: Path, name: str | None = None, timeo
             raise Refused.all(problems)
         case _:
             raise EnrolmentFailed(f"{token.host}:{token.port}: answered with something else: {type(answer).__name__}")
+
+
+def _try_to_keep(directory: Path) -> None:
+    """A token is good once: what could not be kept afterwards would be lost with it."""
+    probe = directory / "probe"
+    files.write(probe, bytes(_KEPT_BYTES))
+    probe.unlink()
 
 
 def _exchange(token: EnrolmentToken, frame: Enrolment, timeout_seconds: float) -> object:

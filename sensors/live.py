@@ -4,7 +4,6 @@ Imports nothing that compiles before it is known where compiled code is kept.
 """
 
 import gc
-import os
 import signal
 import threading
 import time
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from rules.errors import Refused
-from sensors import allocator
+from sensors import allocator, ready
 from sensors.progress import telling
 from sensors.settings import SensorSettings
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("sensor")
 
-COMPILING = "compiling the packet kernel, once, about a minute"
+COMPILING = "compiling the packet kernel, once, a minute or two"
 
 
 def run(
@@ -34,6 +32,7 @@ def run(
 ) -> None:
     """Captures and detects until SIGTERM, SIGINT or `stop`. Without link settings detections are only logged. Raises
     `Refused` when an interface can't be captured."""
+    ready.check(settings)
     allocator.keep_small()
     use_kernel_cache(settings.kernel_cache)
     from sensors.link import Link
@@ -41,7 +40,6 @@ def run(
     from sensors.metrics import serve
     from sensors.status import StatusBoard
 
-    _take_place(settings)
     stop = stop or threading.Event()
     sensors: list[Sensor] = []
     boards: list[StatusBoard] = []
@@ -102,26 +100,6 @@ def warm_up(engine: "Engine") -> None:
     gathered.warm_up(engine.tables.shards[0])
     for part in engine.learned.parts if engine.learned else ():
         part.warm_up()
-
-
-def _take_place(settings: SensorSettings) -> None:
-    """Processors and priority; raises `Refused` when this process may not have them."""
-    if settings.cpus:
-        try:
-            os.sched_setaffinity(0, settings.cpus)
-        except OSError:
-            there = " ".join(map(str, sorted(os.sched_getaffinity(0))))
-            raise Refused("sensor.cpus", list(settings.cpus), f"this process may use {there}") from None
-    processors = len(os.sched_getaffinity(0))
-    if settings.capture.fanout > processors:
-        reason = f"this process may use {processors} processors; more threads than that only wait for each other"
-        raise Refused("sensor.fanout", settings.capture.fanout, reason)
-    if settings.nice is not None:
-        try:
-            os.setpriority(os.PRIO_PROCESS, 0, settings.nice)
-        except OSError:
-            reason = "needs CAP_SYS_NICE; use Nice= in the systemd unit, or a value above the present one"
-            raise Refused("sensor.nice", settings.nice, reason) from None
 
 
 def use_kernel_cache(directory: Path | None) -> None:

@@ -73,6 +73,8 @@ class Capturing:
     """Processors that count, each with a ring of each interface."""
 
     def __post_init__(self) -> None:
+        if twice := [name for name in self.interfaces if self.interfaces.count(name) > 1]:
+            raise Refused("interfaces", twice[0], "is named twice: its packets would count twice")
         if self.fanout < 1:
             raise Refused("sensor.fanout", self.fanout, "must be at least 1")
         if self.with_libpcap and self.fanout > 1:
@@ -104,8 +106,13 @@ class Memory:
     @classmethod
     def within(cls, megabytes: int, shards: int = 1) -> "Memory":
         """Tables that keep the process within so many megabytes, packet rings and evidence apart, however much traffic
-        comes; for all `shards` together."""
-        room = max(0, megabytes - PROCESS_MEGABYTES - (shards - 1) * SHARD_MEGABYTES) << 20
+        comes; for all `shards` together. Raises `Refused` for fewer than the process takes without any traffic."""
+        own = PROCESS_MEGABYTES + (shards - 1) * SHARD_MEGABYTES
+        if megabytes < own:
+            raise Refused(
+                "sensor.memory_megabytes", megabytes, f"the process itself takes {own}; {own + 56} hold hosts"
+            )
+        room = megabytes - own << 20
         hosts = max(1024, 1 << max(0, (room // HOST_BYTES).bit_length() - 1))
         packets = max(4096, min(131_072, hosts * 2))
         return cls(hosts, packets, packets // 2)

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from rules.zone import NAME, NAME_REASON
 from stopbank.config_values import AnyAddress, Port, Section, as_path
+
+
+def _as_name(given: str) -> str:
+    if not NAME.fullmatch(given):
+        raise ValueError(NAME_REASON)
+    return given
 
 
 class SensorLearning(Section):
@@ -51,9 +58,10 @@ class AccessLogSection(Section):
 class Sensor(Section):
     """Where this machine watches packets."""
 
-    name: str = "sensor"
+    name: Annotated[str, AfterValidator(_as_name)] = "sensor"
+    """As in the token it is enrolled with."""
     interfaces: tuple[str, ...] = ()
-    vantage: str = "upstream"
+    vantage: Literal["upstream", "downstream"] = "upstream"
     """`upstream` or `downstream` of the router that enforces."""
     filter: str = ""
     """A BPF expression, as for tcpdump."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sensors.enforce_settings import EnforceSettings
     from sensors.evidence_settings import EvidenceSettings
     from sensors.link_settings import LinkSettings
-    from sensors.settings import KeptLearning, SensorSettings
+    from sensors.settings import Capturing, KeptLearning, SensorSettings
     from speaker.settings import Settings as SpeakerSettings
     from webui.settings import Settings as WebSettings
     from worker.settings import Settings as WorkerSettings
@@ -175,20 +175,50 @@ def link(config: Config) -> "LinkSettings":
 
 
 def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
-    """The sensor's settings; raises `Refused` without an interface."""
-    from sensors.settings import Capturing, Memory, SensorSettings, SlowSettings
+    """The sensor's settings; raises `Refused` with everything that is wrong with them."""
+    from sensors.settings import Memory, SensorSettings, SlowSettings
     from sensors.top import SOCKET
 
     told, directory = config.sensor, sensor_directory(config)
+
+    def memory() -> Memory:
+        return Memory.within(told.memory_megabytes, told.fanout)
+
+    wrong: list[Problem] = []
+    for part in (_capturing, _evidence, _learning, _access_logs, lambda _: memory()):
+        try:
+            part(config)
+        except Refused as error:
+            wrong += error.problems
+    if wrong:
+        raise Refused.all(wrong)
+    return SensorSettings(
+        name=told.name,
+        capture=_capturing(config),
+        zones=zones,
+        vantage=Vantage(told.vantage),
+        memory=memory(),
+        evidence=_evidence(config),
+        cpus=told.cpus,
+        nice=told.nice,
+        status_socket=directory / SOCKET,
+        metrics_port=told.metrics_port,
+        kernel_cache=kernel_cache(config),
+        learning=_learning(config),
+        slow=SlowSettings(told.slow.connections, told.slow.ports) if told.slow.enabled else None,
+        access_logs=_access_logs(config),
+    )
+
+
+def _capturing(config: Config) -> "Capturing":
+    from sensors.settings import Capturing
+
+    told = config.sensor
     if not told.interfaces:
         raise Refused("sensor.interfaces", "", 'is empty: name what to watch, such as ["eth1"]')
     if told.libpcap and len(told.interfaces) > 1:
         raise Refused("sensor.libpcap", "true", "captures one interface; name one, or leave libpcap off")
-    try:
-        vantage = Vantage(told.vantage)
-    except ValueError:
-        raise Refused("sensor.vantage", told.vantage, "must be upstream or downstream") from None
-    capture = Capturing(
+    return Capturing(
         interfaces=told.interfaces,
         snap_bytes=told.snap_bytes,
         ring_megabytes=told.ring_megabytes,
@@ -199,22 +229,6 @@ def sensor(config: Config, zones: tuple[Zone, ...]) -> "SensorSettings":
         least_sampled=told.sampling_least_packets,
         with_libpcap=told.libpcap,
         fanout=told.fanout,
-    )
-    return SensorSettings(
-        name=told.name,
-        capture=capture,
-        zones=zones,
-        vantage=vantage,
-        memory=Memory.within(told.memory_megabytes, told.fanout),
-        evidence=_evidence(config),
-        cpus=told.cpus,
-        nice=told.nice,
-        status_socket=directory / SOCKET,
-        metrics_port=told.metrics_port,
-        kernel_cache=kernel_cache(config),
-        learning=_learning(config),
-        slow=SlowSettings(told.slow.connections, told.slow.ports) if told.slow.enabled else None,
-        access_logs=_access_logs(config),
     )
 
 

@@ -26,9 +26,10 @@ def enroll(
     from sensors.enroll import EnrolmentFailed, enrol
     from stopbank import wiring
 
-    directory = wiring.sensor_directory(loaded(config))
+    found = loaded(config)
+    directory = wiring.sensor_directory(found)
     try:
-        identity = enrol(EnrolmentToken.parse(token), directory)
+        identity = enrol(EnrolmentToken.parse(token), directory, found.sensor.name)
     except Refused as error:
         refuse(error, as_json)
     except EnrolmentFailed as error:
@@ -50,8 +51,6 @@ def run(config: ConfigPath = configuration.DEFAULT_PATH) -> None:
         run_sensor(wiring.sensor(found, ()), wiring.link(found))
     except Refused as error:
         refuse(error, code=2)
-    except PermissionError:
-        fail("packet sockets need CAP_NET_RAW: run this as root or by its systemd unit")
     except OSError as error:
         fail(f"{error.filename or 'sensor'}: {error.strerror}")
 

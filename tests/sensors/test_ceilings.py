@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rules.errors import Refused
 from sensors.settings import HOST_BYTES, PROCESS_MEGABYTES, Memory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +52,18 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@given(st.integers(64, 65_536))
+@given(st.integers(PROCESS_MEGABYTES, 65_536))
 def test_tables_are_as_large_as_the_memory_allows_and_no_larger(megabytes: int) -> None:
-    memory, room = Memory.within(megabytes), max(0, megabytes - PROCESS_MEGABYTES) << 20
+    memory, room = Memory.within(megabytes), megabytes - PROCESS_MEGABYTES << 20
     assert memory.hosts * HOST_BYTES <= room or memory.hosts == 1_024
     assert memory.hosts * 2 * HOST_BYTES > room
+
+
+def test_less_memory_than_the_process_takes_is_refused() -> None:
+    with pytest.raises(Refused, match=r"sensor\.memory_megabytes: '199': the process itself takes 200"):
+        Memory.within(PROCESS_MEGABYTES - 1)
+    with pytest.raises(Refused, match="takes 224"):
+        Memory.within(PROCESS_MEGABYTES + 23, shards=4)
 
 
 def test_more_hosts_than_fit_take_no_more_memory() -> None:
@@ -67,9 +75,9 @@ def test_more_hosts_than_fit_take_no_more_memory() -> None:
 PLACE = """
 import os, sys
 from pathlib import Path
-from sensors.live import _take_place
+from sensors.ready import take_place
 from sensors.settings import Capturing, SensorSettings
-_take_place(SensorSettings("s", Capturing(("lo",)), (), cpus=eval(sys.argv[1]), nice=eval(sys.argv[2])))
+take_place(SensorSettings("s", Capturing(("lo",)), (), cpus=eval(sys.argv[1]), nice=eval(sys.argv[2])))
 print(sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0))
 """
 

@@ -69,6 +69,18 @@ def test_a_name_other_than_the_tokens_is_refused_and_the_token_kept(intake: Runn
     assert enrol(token, tmp_path / "sensor", "edge-1").name == "edge-1"
 
 
+@pytest.mark.parametrize("obstacle", ["a file in its place", "a directory where a file belongs"])
+def test_what_cannot_be_kept_costs_no_token(intake: RunningIntake, tmp_path: Path, obstacle: str) -> None:
+    token, directory = intake.token(), tmp_path / "sensor"
+    if obstacle.startswith("a file"):
+        directory.write_text("not ours")
+    else:
+        (directory / "probe" / "x").mkdir(parents=True)
+    with pytest.raises(OSError):
+        enrol(token, directory)
+    assert enrol(token, tmp_path / "elsewhere")
+
+
 def test_an_intake_that_is_away_leaves_the_token_good(intake: RunningIntake, tmp_path: Path) -> None:
     token = intake.token()
     intake.stop()

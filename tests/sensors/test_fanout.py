@@ -20,8 +20,8 @@ from sensors.baseline_limits import Learning
 from sensors.engine import Engine
 from sensors.gathered import Gathering
 from sensors.headers import COLUMNS, HEADER, Column, Total
-from sensors.live import _take_place
 from sensors.newest import newest, rates_of
+from sensors.ready import take_place
 from sensors.settings import Capturing, Detecting, Memory, SensorSettings
 from sensors.tables import ANY, CLOCK_STEP, FIRST_ROW, LINE, MOST_WARM, UNWATCHED_AT, WARM, Tables, address, key
 
@@ -242,7 +242,7 @@ def test_nobody_counts_into_all_of_it() -> None:
 def test_more_threads_than_processors_are_refused() -> None:
     there = len(os.sched_getaffinity(0))
     with pytest.raises(Refused, match=rf"sensor\.fanout.*may use {there} processors"):
-        _take_place(SensorSettings("s", Capturing(("lo",), fanout=there + 1), ()))
+        take_place(SensorSettings("s", Capturing(("lo",), fanout=there + 1), ()))
 
 
 def test_what_several_shards_need_comes_out_of_the_same_memory() -> None:

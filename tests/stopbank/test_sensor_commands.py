@@ -191,6 +191,24 @@ def test_several_processors_share_what_memory_there_is() -> None:
     assert four.memory.hosts <= one.memory.hosts
 
 
+def test_everything_that_is_wrong_with_a_sensor_is_said_at_once() -> None:
+    text = """
+    [sensor]
+    interfaces = ["eth1", "eth2", "eth1"]
+    memory_megabytes = 80
+    fanout = 8
+    evidence_memory_megabytes = 8
+    learning = { factor = 0.1, floors = { nonsense = 3 } }
+    """
+    with pytest.raises(Refused) as error:
+        wiring.sensor(parse(text, "test"), ())
+    assert [one.field for one in error.value.problems] == [
+        "interfaces", "sensor.evidence_memory_megabytes", "sensor.learning.floors.nonsense", "sensor.learning.factor",
+        "sensor.memory_megabytes",
+    ]  # fmt: skip
+    assert "count twice" in error.value.problems[0].reason
+
+
 def test_libpcap_takes_one_interface() -> None:
     with pytest.raises(Refused, match="one interface"):
         wiring.sensor(parse('[sensor]\ninterfaces = ["a", "b"]\nlibpcap = true\n', "test"), ())
