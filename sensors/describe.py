@@ -119,6 +119,9 @@ class Describer:
             incoming = incoming[~judge.inside(other, incoming, "destination")]
         self._convict(tables, attack)
         kept = judge.belonging(incoming, outgoing, judge.companions(attack.kinds), attack.has_sessions)
+        if not kept.any():
+            # What nothing explained in a second may have an explanation in all of it; it was judged by the second.
+            kept = np.isin(incoming["kind"], list(attack.kinds))
         _claim(attack, incoming, kept)
         return thinned(incoming[kept], DESCRIBED_PACKETS), incoming
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS
-from sensors.headers import HAS_PORTS, Kind
+from sensors.headers import HAS_PORTS, IS_IPV6, Kind
 from sensors.origins import folded
 from sensors.tables import ANY
 
@@ -147,12 +147,14 @@ def _distinct(who: NDArray[np.int64], values: ANY, count: int) -> NDArray[np.int
 def modest(part: ANY, weights: WEIGHTS) -> BOOLS:
     """Which packets are what servers of names and of time get all day, and what those get who ask them."""
     out = np.zeros(len(part), bool)
+    # IPv6 has longer headers for the same question.
+    lengths = part["length"] - np.where(part["marks"] & IS_IPV6 != 0, 20.0, 0.0)
     for field, ports in (("destination_port", _QUESTIONS), ("source_port", _ANSWERS)):
         for port, longest in ports.items():
             some = part[field] == port
             if not some.any():
                 continue
-            mean = (weights[some] * part["length"][some]).sum() / max(weights[some].sum(), 1.0)
+            mean = (weights[some] * lengths[some]).sum() / max(weights[some].sum(), 1.0)
             alike = _one_value(part["destination_port"][some]) or _one_value(part["length"][some])
             # One's own servers are few, and may be asked the same all day.
             alike &= len(np.unique(folded(part[some], "source"))) >= _SERVERS

@@ -231,6 +231,21 @@ def test_a_resolver_in_a_sampled_stream_is_none_that_others_reflect_to(tmp_path:
     assert told(tmp_path, sampled(10)(asking), weight=10) == {}
 
 
+@pytest.mark.parametrize(("server", "resolver"), [("9.1.{}.{}", "203.0.113.9"), ("2001:db8:9:{}::{}", "2001:db8::9")])
+def test_answers_to_a_resolver_seen_one_way_are_ordinary_over_both_versions(
+    server: str, resolver: str, tmp_path: Path
+) -> None:
+    draw = random.Random(8)
+
+    def frame(number: int) -> bytes:
+        answer = bytes(draw.choice((90, 180, 510)))
+        return ethernet(
+            ip(server.format(number % 250, number % 3), resolver, udp(53, draw.randrange(1_024, 65_536), answer))
+        )
+
+    assert told(tmp_path, flood(frame, 9_000, 3_000)) == {}
+
+
 def test_a_handful_of_sampled_packets_is_no_attack(tmp_path: Path) -> None:
     def frame(number: int) -> bytes:
         return ethernet(ip(f"9.1.{number % 200}.1", "198.51.100.7", udp(137, 137, bytes(50))))
