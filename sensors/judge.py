@@ -61,8 +61,6 @@ SHORTEST = Floor(0.02, 0.1)
 _SYN_WITH_OPTIONS = 48
 _UDP = 17
 _ACK = 16
-_EVER_OTHER = 0.9
-"""Share of packets that have a port of their own where somebody was scanned."""
 _GOING_ON = (Kind.ACK, Kind.SYN_ACK, Kind.FIN)
 """What follows where connections are made; an RST takes a handshake back."""
 
@@ -130,12 +128,6 @@ class _View:
         out = part.copy()
         out[part] = ordinary.streams(self.incoming[part], self.weights[part], self.seconds)
         return out
-
-    def steady_of_few(self, part: BOOLS) -> BOOLS:
-        """Those of a part whose flows go on and on, if few send such."""
-        out = part.copy()
-        out[part] = ordinary.steady(self.incoming[part], self.seconds)
-        return np.zeros(len(part), bool) if self.is_diffuse(out) else out
 
 
 def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
@@ -229,12 +221,10 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
 
 
 def _are_refusals(view: _View, resets: BOOLS) -> bool:
-    """Whether most of a few hosts' RSTs acknowledge something, and go to ever other ports, or come from such: so a host
-    refuses what it gets, and those who flood or scan it are no victims."""
+    """Whether most of a few hosts' RSTs acknowledge something: so a host refuses what it gets, and those who flood or
+    scan it are no victims."""
     part, weights = view.incoming[resets], view.weights[resets]
-    acknowledging = float(weights[part["tcp_flags"] & _ACK != 0].sum())
-    scanned = len(np.unique(part["source_port"])) >= _EVER_OTHER * len(part)
-    return 2 * acknowledging >= float(weights.sum()) and (scanned or not insisting(part, weights))
+    return 2 * float(weights[part["tcp_flags"] & _ACK != 0].sum()) >= float(weights.sum())
 
 
 def _goes_nowhere(view: _View, syns: BOOLS) -> bool:
@@ -282,7 +272,6 @@ def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     modest = member.copy()
     modest[member] = ordinary.modest(view.incoming[member], view.weights[member])
     streams = view.streams(member & ~modest)
-    streams |= view.steady_of_few(member & ~modest & ~streams)
     is_crowd = len(np.unique(view.sources[streams])) > CROWD
     if view.above(modest, ORDINARY) or view.above(streams, Floor(OF_CROWD, OF_CROWD) if is_crowd else ORDINARY):
         return member
