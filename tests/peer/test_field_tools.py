@@ -91,7 +91,7 @@ def test_scans_of_nmap_are_no_attack(scan: str, wire: tuple[Namespace, Namespace
 
 
 @pytest.mark.parametrize("options", ["-k -s 4000 -p 9", "-k -s 4000 -p 514 -d 180"])
-def test_datagrams_over_one_flow_are_a_test_of_the_line(
+def test_datagrams_over_one_flow_are_no_attack_below_ten_thousand_a_second(
     options: str, wire: tuple[Namespace, Namespace], tmp_path: Path
 ) -> None:
     # Nothing listens there, and the errors that say so are few.
