@@ -1,7 +1,8 @@
 """Frames that an interface receives without a wire: a BPF program writes each into a live frame of BPF_PROG_TEST_RUN.
 
 For whoever listens it is as if a driver had handed them up: taps see them, nobody can lose one on the way, and it
-takes a third of the time of sending through a veth pair. Needs root and Linux 5.18 or later.
+takes a third of the time of sending through a veth pair. Needs root and Linux 5.18 or later. Must never be used in the
+host's own namespace: while it lasts, the loopback there has a program that looks at all packets, and lets them pass.
 """
 
 import contextlib
