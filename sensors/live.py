@@ -3,7 +3,9 @@
 Imports nothing that compiles before it is known where compiled code is kept.
 """
 
+import errno
 import gc
+import os
 import signal
 import threading
 import time
@@ -103,17 +105,24 @@ def warm_up(engine: "Engine") -> None:
 
 
 def use_kernel_cache(directory: Path | None) -> None:
-    """Where compiled code is kept; must be called before any part of the kernel is imported."""
+    """Where compiled code is kept; must be called before any part of the kernel is imported. Raises `OSError` when this
+    user can't keep it there, as after a start by root."""
     if directory is None:
         return
     import numba
 
     directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "this user can't keep the packet kernel there", str(directory))
     config: Any = numba.config
     config.CACHE_DIR = str(directory)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    if not os.isatty(2):
+        # No terminal went away: somebody wants the configuration read again, and must not end the watch with it.
+        signal.signal(signal.SIGHUP, lambda *_: log.warning("settings are read at start only: restart the sensor"))

@@ -23,6 +23,8 @@ _HELP = {
     "reclaimed_total": "Rows of the host table taken from silent hosts",
     "unwatched_total": "Times that a busy target could not be looked at because too many were busy",
     "unwatched_per_second": "The same, in the last second",
+    "dropped_per_second": "Packets that the kernel dropped, in the last second",
+    "troubles": "What is wrong, in lines of stopbank sensor top",
     "suspicions_total": "Limits crossed in one window only",
     "detections_total": "Attacks found",
     "messages_dropped_total": "Detections that the link didn't take",

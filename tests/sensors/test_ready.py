@@ -45,3 +45,14 @@ def test_nothing_is_compiled_before_it_is_known_that_packets_can_be_had(tmp_path
         "False",
     ]
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_kernel_cache_of_another_user_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir(mode=0o500)
+    program = "import sys; from pathlib import Path; from sensors import live; live.use_kernel_cache(Path(sys.argv[1]))"
+    confined = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*confined, sys.executable, "-c", program, str(tmp_path / "kernels")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("PermissionError: [Errno 13] this user can't keep the packet kernel")

@@ -76,6 +76,10 @@ class Running:
             stop(self._process, how)
             self._process = None
 
+    def hang_up(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
+
     def close(self) -> None:
         self.stop()
         self._sending.close()
@@ -187,3 +191,11 @@ def test_connections_that_send_a_byte_now_and_then_are_an_attack_with_evidence(s
     sensor.stop()
     (said,) = [json.loads(path.read_text()) for path in (sensor.state / "evidence").glob("*.json")]
     assert said["target"] == "203.0.113.7/32" and said["packets"] > 300
+
+
+def test_who_asks_it_to_read_its_settings_again_is_told_and_ends_no_watch(sensor: Running) -> None:
+    sensor.start()
+    before = sensor.look()["uptime_seconds"]
+    sensor.hang_up()
+    wait_until(lambda: "settings are read at start only" in sensor.output(), "nothing was said", 20)
+    wait_until(lambda: sensor.look().get("uptime_seconds", 0.0) > before + 1, "it does not run any more", 20)
