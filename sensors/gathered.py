@@ -19,7 +19,7 @@ from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, WORDS, Kind
 from sensors.tables import ANY, RING_HEAD, SEED, Tables
 
 MOST = 8_192
-"""Packets between two looks; more, and fewer connections are followed."""
+"""Packets between two looks; more, and fewer connections are followed. Live half as many, for half the time."""
 _RARELY = 1 << 20
 _TOLD = 1 << 16
 """Of so many things that servers sent it is known that they were kept already; a power of two."""
@@ -110,7 +110,8 @@ class Gathering:
         self._told = np.zeros(_TOLD if answers else 0, np.uint64)
         self._ports = np.zeros(65_536, np.uint8)
         self._ports[list(ports)] = 1
-        self._out, self._lots = np.zeros((MOST, WORDS), np.uint64), np.zeros(MOST, np.uint32)
+        self._most = MOST if answers else MOST // 2
+        self._out, self._lots = np.zeros((self._most, WORDS), np.uint64), np.zeros(self._most, np.uint32)
         self._read, self._count, self.one_of = [int(shard.state[RING_HEAD]) for shard in tables.shards], 0, 1
 
     def feed(self, tables: Tables) -> None:
@@ -144,7 +145,7 @@ class Gathering:
         count, one_of = self._count, self.one_of
         self._count = 0
         self._told[:] = 0
-        if count < MOST // 4:
+        if count < self._most // 4:
             self.one_of = max(1, one_of // 2)
         entries, lots = self._out[:count].copy().view(HEADER).reshape(-1), self._lots[:count].copy()
         if len(self._read) > 1:

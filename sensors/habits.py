@@ -19,7 +19,7 @@ from sensors.reservoir import Reservoir, doubtful, keys_of
 from sensors.tables import LINE, REBORN, Tables
 from sensors.usual import BATCH_NS, Usual
 
-FRESH, FRESH_TICKS = 512, 2
+FRESH, FRESH_TICKS = 1_024, 4
 """New packets looked at for what targets usually get, and once in how many ticks."""
 
 

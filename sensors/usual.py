@@ -16,7 +16,7 @@ from sensors.watch import ROWS
 
 ROUND_NS = 10_000_000_000
 """How long a round through all targets takes."""
-BATCH_NS = 200_000_000
+BATCH_NS = 400_000_000
 """How long targets wait for others whose turn it is: a visit of many at once costs little more than one of a few."""
 MEMORY_SECONDS = 10.0
 """Of the average."""

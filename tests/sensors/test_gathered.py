@@ -123,7 +123,7 @@ def test_a_slow_attack_is_found_beside_a_flood_and_its_size_is_told() -> None:
     told, followed, gathering = slow_among(20_000)
     assert gathering.one_of > 1
     assert [one.state for one in told][:1] == [State.STARTED]
-    # Some 1,500 connections are followed, each for four: within a tenth.
+    # Some 750 connections are followed, each for eight: within a fifth.
     assert told[-1].severity == pytest.approx(6_000 / 500, rel=0.2)
     assert followed < 3 * gathered.MOST
 
