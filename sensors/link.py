@@ -5,7 +5,9 @@ when the speaker has it. While the intake is away the spool holds it; updates th
 """
 
 import asyncio
+import os
 import random
+import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -228,4 +230,10 @@ def _why(group: BaseException) -> str:
         group = group.exceptions[0]
     if isinstance(group, InvalidStatus) and group.response.body:
         return f"turned away: {group.response.body.decode('ascii', 'replace').strip()}"
+    if isinstance(group, Refused):
+        return str(group)
+    if isinstance(group, TimeoutError) and not group.errno:
+        return "timeout: no answer from the intake"
+    if isinstance(group, OSError) and not isinstance(group, ssl.SSLError) and (code := group.errno or 0) > 0:
+        return f"{os.strerror(code)}: {group.strerror}"
     return f"{type(group).__name__}: {group}"

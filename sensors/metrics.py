@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from rules.errors import Refused
+
 Numbers = Mapping[str, int | float]
 
 _HELP = {
@@ -119,7 +121,10 @@ def _family(
 
 
 def serve(address: str, port: int, board: Board) -> None:
-    """Answers Prometheus at an address, from a thread of its own; raises `OSError` when the port is taken."""
+    """Answers Prometheus at an address, from a thread of its own; raises `Refused` when the port is taken."""
     registry = CollectorRegistry()
     registry.register(SensorCollector(board))
-    start_http_server(port, address, registry)
+    try:
+        start_http_server(port, address, registry)
+    except OSError as error:
+        raise Refused("sensor.metrics_port", port, f"can't be listened on: {error.strerror}") from None

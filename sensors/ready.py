@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from rules.errors import Problem, Refused
 from sensors.settings import SensorSettings
@@ -10,7 +11,7 @@ from sensors.settings import SensorSettings
 
 def check(settings: SensorSettings) -> None:
     """Takes the place that is asked for, and raises `Refused` with everything that is not there, or not for us."""
-    _raise([*_place(settings), *_interfaces(settings.capture.interfaces)])
+    _raise([*_place(settings), *_interfaces(settings.capture.interfaces), *_alone(settings.status_socket)])
 
 
 def take_place(settings: SensorSettings) -> None:
@@ -63,3 +64,15 @@ def _interfaces(names: tuple[str, ...]) -> Iterator[Problem]:
     except PermissionError:
         reason = "capturing needs CAP_NET_RAW: run this as root, or by its systemd unit"
         yield Problem("interfaces", " ".join(names), reason)
+
+
+def _alone(status_socket: Path | None) -> Iterator[Problem]:
+    """Two sensors would write over each other's spool and over what the other learned."""
+    if status_socket is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        try:
+            asking.connect(str(status_socket))
+        except OSError:
+            return
+    yield Problem("paths.state", str(status_socket.parent), "another sensor runs with this directory")

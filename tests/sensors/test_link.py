@@ -120,6 +120,16 @@ def test_sending_takes_no_time_while_the_intake_hangs(tmp_path: Path) -> None:
         assert "enroll" in link.status.trouble
 
 
+def test_an_intake_that_is_not_there_is_said_in_words_of_people(intake: RunningIntake, state: Path) -> None:
+    intake.stop()
+    with linked(state) as link:
+        wait_until(lambda: bool(link.status.trouble))
+        assert link.status.trouble.startswith("Connection refused: Connect call failed ('127.0.0.1'")
+    with linked(state.parent / "never-enrolled") as link:
+        wait_until(lambda: bool(link.status.trouble))
+        assert link.status.trouble.startswith("sensor: ")
+
+
 def test_nothing_is_lost_while_the_speaker_is_away(state: Path, speaker: SpeakerSocket) -> None:
     speaker.stop()
     given = [detection(f"a{number}") for number in range(30)]

@@ -1,14 +1,16 @@
 """What a sensor asks of its machine is looked at before anything slow, and all that is missing is said at once."""
 
 import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rules.errors import Refused
-from sensors import ready
+from sensors import metrics, ready
 from sensors.settings import Capturing, SensorSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,3 +58,28 @@ def test_a_kernel_cache_of_another_user_is_said_in_a_line(tmp_path: Path) -> Non
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("PermissionError: [Errno 13] this user can't keep the packet kernel")
+
+
+def test_a_second_sensor_with_the_same_directory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:
+        first.bind(str(path))
+        first.listen()
+        with pytest.raises(Refused, match="another sensor runs with this directory"):
+            ready.check(replace(settings("lo"), status_socket=path))
+    # What a killed one leaves is no sensor.
+    assert path.exists() and not [*ready._alone(path)]
+
+
+def test_a_metrics_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Refused, match=rf"sensor\.metrics_port: '{port}': can't be listened on: Address already"):
+            metrics.serve("127.0.0.1", port, StatusDocument())
+
+
+class StatusDocument:
+    """A board without numbers."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, object] = {}
