@@ -18,7 +18,7 @@ _PORTS = {name: port for port, name in AMPLIFICATION_SERVICES.items()}
 _TCP, _UDP, _GRE, _ESP = 6, 17, 47, 50
 _IP = {Family.IPV4: 20, Family.IPV6: 40}
 _WEB = (80, 443, 443, 22, 25565, 8080, 3389)
-_JUNK = (bytes(24), b"\xff" * 24, b"AAAAAAAAAAAAAAAAAAAAAAAA", b"\x13\x37\xca\xfe", b"")
+_JUNK = (bytes(24), b"\xff" * 24, b"AAAAAAAAAAAAAAAAAAAAAAAA", b"\x13\x37\xca\xfe", b"\0")
 
 
 def amplified(order: Order, service: str) -> Packets:

@@ -99,7 +99,7 @@ class Watch:
     def take_warm(self, now: int) -> None:
         """Gives slots to the rows that the kernel noted since the last tick, and begins the next epoch."""
         state = self._tables.state
-        self._release(self._tables.rows[self.rows, WATCH] != np.arange(1, self.count + 1))
+        self._release(self._stale())
         found = int(state[WARM])
         if found:
             warm = state[WARM_AT : WARM_AT + found]
@@ -145,9 +145,16 @@ class Watch:
 
     def cool(self, before: int) -> None:
         """Takes the slots of targets that were last warm before then."""
-        cold = self._warm_at[: self.count] < before
+        # Those whose row was given away go as well: moved, they would be taken for what the row is now.
+        stale = self._stale()
+        cold = (self._warm_at[: self.count] < before) & ~stale
         self._tables.rows[self.rows[cold], WATCH] = 0
-        self._release(cold)
+        self._release(cold | stale)
+
+    def _stale(self) -> NDArray[np.bool_]:
+        """By slot: whether its row belongs to another target by now."""
+        out: NDArray[np.bool_] = self._tables.rows[self.rows, WATCH] != np.arange(1, self.count + 1)
+        return out
 
     def _release(self, gone: NDArray[np.bool_]) -> None:
         """Fills the places of those that went with the last ones."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.packets import MAPPED, MORE_FRAGMENTS, OFFSET, PACKET, SNAP, Packets, frames, inside, merged
@@ -85,6 +85,7 @@ def transport_sum(raw: bytes, start: int, protocol: int, is_ipv4: bool, end: int
 
 
 @given(st.sampled_from(sorted(MAKERS | SESSIONS)), targets, seeds, spreads)
+@example("syn_flood", TARGETS[3], 2681, Spread.SINGLE)
 def test_frames_of_every_flood_say_what_their_rows_say(kind: str, target: Network, seed: int, spread: Spread) -> None:
     rows = (MAKERS | SESSIONS)[kind](order(target, seed, spread))
     check(rows[:150])

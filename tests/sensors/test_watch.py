@@ -62,3 +62,23 @@ def test_a_tick_of_known_rows_is_short() -> None:
     )  # fmt: skip
     assert side.tables.state[EPOCH] == before + 1
     assert side.watch.wanted[: side.watch.count].tolist() == [row == 5 for row in side.watch.rows.tolist()]
+
+
+@given(
+    st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=SLOTS, unique=True),
+    st.sets(st.integers(0, ROWS - 1)),
+    st.sets(st.integers(0, ROWS - 1)),
+)
+def test_a_row_that_was_given_away_is_reborn_even_where_others_cool_first(
+    watched: list[int], warm: set[int], gone: set[int]
+) -> None:
+    side = Side(plain=False)
+    side.tick(1, watched, [], [], [])
+    side.tick(1_000, [row for row in watched if row in warm], [], [], [])
+    for row in gone:
+        side.tables.rows[row] = 0
+        side.tables.rows[row, REBORN] = 1
+    side.watch.cool(500)
+    left = {row for row in watched if row in warm and row not in gone}
+    assert set(side.watch.rows.tolist()) == left
+    assert side.tick(2_000, [], watched, [], []) == sorted(row for row in watched if row in gone)
