@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from rules.traffic import Detection, State
-from sensors.evidence_file import EvidenceFile, make_room, recover, remove_old
+from sensors.evidence_file import EvidenceFile, make_room, remove_old
+from sensors.evidence_recovery import recover
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import Position, RecentShards
 
@@ -102,14 +103,7 @@ class EvidenceRecorder:
     def _run(self) -> None:
         # Behind everything else on this machine, the capture thread first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        try:
-            whole, lost = recover(self._settings.directory)
-            self._counts["written"] += whole
-            self._counts["lost"] += lost
-            if whole or lost:
-                log.warning("unfinished evidence found", finished=whole, removed=lost)
-        except OSError as error:
-            self._failed(error)
+        self._recover()
         self._remove_old()
         due, aged = 0.0, time.monotonic() + _AGE_SECONDS
         while not self._stopping:
@@ -126,6 +120,18 @@ class EvidenceRecorder:
         self._turn()
         for recording in list(self._recordings.values()):
             self._close(recording, interrupted=True)
+
+    def _recover(self) -> None:
+        try:
+            found = recover(self._settings.directory)
+        except OSError as error:
+            self._failed(error)
+            return
+        self._counts["written"] += found.whole
+        self._counts["lost"] += found.lost
+        self._trouble = found.trouble
+        if found.whole or found.lost:
+            log.warning("unfinished evidence found", finished=found.whole, lost=found.lost, why=found.trouble)
 
     def _take_notes(self) -> None:
         while self._notes:

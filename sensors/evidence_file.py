@@ -1,7 +1,8 @@
 """One capture file of an attack, from its first byte to its checksum.
 
 It is written under a name that begins with a dot, and gets its own name when it is whole, in the order of time and on
-disk. The description (JSON) comes after the capture: who finds a description finds what it describes.
+disk; one that can't be put in order (too large, a full disk) says so in its description. That (JSON) comes after the
+capture: who finds a description finds what it describes.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from rules.traffic import Detection
 from sensors import files
-from sensors.evidence_records import HEADER, LONGEST, in_order
+from sensors.evidence_records import HEADER, LONGEST, digest, look, put_in_order
 from sensors.evidence_ring import Selection
 from sensors.framing import RAW_LINKTYPE
 
@@ -110,17 +111,17 @@ class EvidenceFile:
         return description
 
     def _put_in_order(self) -> bool:
-        """Whether another file, on disk, took its place. One that has no room beside it stays as it is, and says so."""
+        """Whether another file, on disk, took its place. One that can't be sorted stays as it is, and says so."""
         try:
-            found = self._part.read_bytes()
-            content, _ = in_order(found)
-            if content is found:
+            if look(self._part).ordered:
                 return False
-            files.write(self._part, content)
         except OSError as error:
             self.unordered = error.strerror or str(error)
             return False
-        self._digest, self.size = hashlib.sha256(content), len(content)
+        self.unordered = put_in_order(self._part)
+        if self.unordered:
+            return False
+        self._digest = digest(self._part)
         return True
 
     def _describe(self, detection: Detection, truncated: bool, interrupted: bool) -> dict[str, object]:
@@ -136,8 +137,8 @@ class EvidenceFile:
             "bytes": self.size,
             "packets": self.packets,
             "packets_matching": self.matching,
-            "first_packet": _moment(self.first_ns),
-            "last_packet": _moment(self.last_ns),
+            "first_packet": moment(self.first_ns),
+            "last_packet": moment(self.last_ns),
             "truncated": truncated,
             "interrupted": interrupted,
             "in_order": not self.unordered,
@@ -150,62 +151,16 @@ class EvidenceFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        for path in (self._part, self._draft, self.path):
+        # The description first: who finds one finds what it describes.
+        for path in (self.path.with_suffix(".json"), self._part, self._draft, self.path):
             # What can't be removed is found again at the next start.
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
-def _moment(nanoseconds: int) -> str | None:
+def moment(nanoseconds: int) -> str | None:
+    """A packet's time in a description; None without packets."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat() if nanoseconds else None
-
-
-def recover(directory: Path) -> tuple[int, int]:
-    """Finish what a sensor that was killed left unfinished: captures that became whole, and those that could not."""
-    described = {path.stem for path in directory.glob("*.json")}
-    whole = lost = 0
-    for part in sorted(directory.glob(f".*.pcap{UNFINISHED}")):
-        attack = part.name.removeprefix(".").removesuffix(f".pcap{UNFINISHED}")
-        if _recovered(part, directory / f".{attack}.json{UNFINISHED}", directory / f"{attack}.pcap"):
-            whole += 1
-            described.add(attack)
-        else:
-            lost += 1
-    for path in directory.glob("*.pcap"):
-        if path.stem not in described:
-            # Renamed, and killed before it was described.
-            path.unlink(missing_ok=True)
-            lost += 1
-    for path in directory.glob(".*"):
-        # Drafts, and what `files.write` was about to put in the place of a file.
-        if path.is_file() and (".pcap." in path.name or ".json." in path.name):
-            path.unlink(missing_ok=True)
-    return whole, lost
-
-
-def _recovered(part: Path, draft: Path, path: Path) -> bool:
-    """Cuts off what is no whole record, puts the rest in order, and describes it."""
-    try:
-        description, found = json.loads(draft.read_bytes()), part.read_bytes()
-    except (OSError, ValueError):
-        return False
-    if not isinstance(description, dict):
-        return False
-    content, times = in_order(found)
-    files.write(part, content)
-    part.replace(path)
-    description |= {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "packets": len(times),
-        "first_packet": _moment(min(times, default=0)),
-        "last_packet": _moment(max(times, default=0)),
-        "truncated": True,
-        "interrupted": True,
-    }
-    files.write(path.with_suffix(".json"), json.dumps(description, indent=2).encode() + b"\n")
-    return True
 
 
 def make_room(directory: Path, total_bytes: int) -> int:

@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import resource
 import struct
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
@@ -22,11 +25,12 @@ from rawframes import SYN, ethernet, ip, tcp, udp
 
 from rules.match import Network
 from rules.traffic import Detection, State
-from sensors import walk
+from sensors import evidence_records, files, walk
 from sensors.evidence import EvidenceRecorder
 from sensors.evidence_file import EvidenceFile, remove_old
 from sensors.evidence_kernel import SEGMENT_WORDS, keep_batch, keep_block
-from sensors.evidence_records import in_order
+from sensors.evidence_records import LARGEST, Records, in_order, look
+from sensors.evidence_recovery import recover
 from sensors.evidence_ring import RecentBytes
 from sensors.evidence_settings import EvidenceSettings
 from sensors.evidence_shards import RecentShards
@@ -351,23 +355,134 @@ def test_what_a_killed_sensor_left_out_of_order_is_put_in_order(settings: Eviden
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=9)), max_size=12), st.integers(0, 30))
-def test_a_capture_in_order_has_the_same_records_sorted_by_time(packets: list[tuple[int, bytes]], cut: int) -> None:
+def test_a_capture_in_order_has_the_same_records_sorted_by_time(
+    tmp_path_factory: pytest.TempPathFactory, packets: list[tuple[int, bytes]], cut: int
+) -> None:
     header = bytes(24)
     parts = [struct.pack("=4I", 0, time, len(body), len(body)) + body for time, body in packets]
     content = header + b"".join(parts)
     content = content[: len(content) - min(cut, len(parts[-1]) - 1)] if parts and cut else content
     whole = packets[:-1] if len(content) < 24 + sum(map(len, parts)) else packets
-    found, times = in_order(content)
+    found = in_order(content)
     expected = sorted(whole, key=lambda packet: packet[0])
-    assert list(records(bytes(found[24:]))) == expected and times == [time for time, _ in expected]
+    assert list(records(bytes(found[24:]))) == expected
     if whole == expected == packets:
         assert found is content
+    path, times = tmp_path_factory.getbasetemp() / "looked_at.pcap", [time for time, _ in whole]
+    path.write_bytes(content)
+    earliest, latest = min(times, default=0), max(times, default=0)
+    assert look(path) == Records(len(whole), len(found), earliest, latest, whole == expected)
 
 
 @given(st.binary(max_size=120))
 def test_arbitrary_bytes_can_be_put_in_order(content: bytes) -> None:
-    found, times = in_order(content)
-    assert sorted(content[: len(found)]) == sorted(found) and times == sorted(times)
+    found = in_order(content)
+    assert sorted(content[: len(found)]) == sorted(found) and in_order(bytes(found)) == found
+
+
+def test_a_capture_too_large_to_sort_says_so(settings: EvidenceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, frames_ = late(settings)
+    monkeypatch.setattr(evidence_records, "LARGEST", file.size - 1)
+    said = json.loads(file.finish(attack("a1"), truncated=False, interrupted=False).read_text())
+    content = (settings.directory / "a1.pcap").read_bytes()
+    assert [frame for _, frame in records(content[24:])] == frames_
+    assert not said["in_order"] and "too large to sort" in file.unordered
+    assert said["sha256"] == hashlib.sha256(content).hexdigest() and said["bytes"] == len(content)
+
+
+@pytest.mark.parametrize("first", [1, 9])
+def test_a_huge_capture_that_was_left_is_finished_in_little_memory(settings: EvidenceSettings, first: int) -> None:
+    EvidenceFile(settings.directory, attack("a1"), ETHERNET)
+    count, body = LARGEST // 262_144 + 4, 262_144
+    with (settings.directory / ".a1.pcap.part").open("r+b") as left:
+        left.seek(24)
+        for number in range(count):
+            left.write(struct.pack("=4I", first if number == 0 else 2 + number, 0, body, body))
+            left.seek(body, os.SEEK_CUR)
+        left.truncate(left.tell() - 1)
+    tracemalloc.start()
+    try:
+        found, peak = recover(settings.directory), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    said = json.loads((settings.directory / "a1.json").read_text())
+    assert peak < 4 << 20
+    assert (found.whole, found.lost) == (1, 0)
+    assert said["packets"] == count - 1 and said["bytes"] == 24 + (count - 1) * (16 + body)
+    assert (settings.directory / "a1.pcap").stat().st_size == said["bytes"]
+    # The second packet is of second 3.
+    assert said["in_order"] == (first < 3) == (not found.trouble)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk, nothing can be written beyond so many bytes of a file; what is there can be cut off."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_left_capture_that_there_is_no_room_to_sort_is_cut_off_in_its_place(settings: EvidenceSettings) -> None:
+    file, frames_ = late(settings)
+    with (settings.directory / ".a1.pcap.part").open("r+b") as left:
+        left.truncate(file.size - 7)
+    with files_of_at_most(1_000):
+        found = recover(settings.directory)
+    said, content = (
+        json.loads((settings.directory / "a1.json").read_text()),
+        (settings.directory / "a1.pcap").read_bytes(),
+    )
+    assert [frame for _, frame in records(content[24:])] == frames_[:-1]
+    assert (found.whole, found.lost) == (1, 0) and "a1.pcap: not in the order of time" in found.trouble
+    assert not said["in_order"] and said["packets"] == 5
+    assert said["sha256"] == hashlib.sha256(content).hexdigest() and said["bytes"] == len(content)
+    assert {path.name for path in settings.directory.iterdir()} == {"a1.json", "a1.pcap"}
+
+
+def test_a_left_capture_at_which_the_disk_fails_waits_and_the_others_go_on(settings: EvidenceSettings) -> None:
+    long = replace(attack("a1"), zone="z" * 1_000)
+    for one in (long, attack("a2")):
+        EvidenceFile(settings.directory, one, ETHERNET)
+    with files_of_at_most(1_000):
+        found = recover(settings.directory)
+    assert (found.whole, found.lost) == (1, 1) and "a1" in found.trouble
+    assert {path.name for path in settings.directory.iterdir()} == {
+        "a2.json", "a2.pcap", ".a1.json.part", ".a1.pcap.part"
+    }  # fmt: skip
+    found = recover(settings.directory)
+    assert (found.whole, found.lost, found.trouble) == (1, 0, "")
+    assert {path.name for path in settings.directory.iterdir()} == {"a1.json", "a1.pcap", "a2.json", "a2.pcap"}
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_sorted_capture_whose_name_may_not_last_is_described_as_it_is_or_not_at_all(
+    settings: EvidenceSettings, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    file, _ = late(settings)
+    sync, left = files.sync_directory, [None] * failures
+
+    def fail(directory: Path) -> None:
+        if left:
+            left.pop()
+            raise OSError(5, "Input/output error")
+        sync(directory)
+
+    monkeypatch.setattr(files, "sync_directory", fail)
+    if failures == 2:
+        # The description's own fails, too.
+        with pytest.raises(OSError):
+            file.finish(attack("a1"), truncated=False, interrupted=False)
+        file.discard()
+        assert list(settings.directory.iterdir()) == []
+        return
+    said = json.loads(file.finish(attack("a1"), truncated=False, interrupted=False).read_text())
+    content = (settings.directory / "a1.pcap").read_bytes()
+    stamps = [stamp for stamp, _ in records(content[24:])]
+    assert stamps == sorted(stamps) and said["in_order"]
+    assert said["sha256"] == hashlib.sha256(content).hexdigest() and said["bytes"] == len(content)
 
 
 @pytest.mark.peer
