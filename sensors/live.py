@@ -61,7 +61,7 @@ def run(
     boards.append(board)
     if settings.metrics_port is not None:
         serve(settings.metrics_address, settings.metrics_port, board)
-    _stop_on_signals(stop)
+    heed_signals(stop, board.say)
     allocator.give_back()
     # What was made up to here stays: looking through it for garbage would stop the capture for 12 ms now and then.
     gc.freeze()
@@ -112,17 +112,39 @@ def use_kernel_cache(directory: Path | None) -> None:
     import numba
 
     directory.mkdir(parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "this user can't keep the packet kernel there", str(directory))
+    _must_be_ours(directory)
     config: Any = numba.config
     config.CACHE_DIR = str(directory)
+    # Goes on to this version's folder in there; those of other versions don't matter.
+    from sensors import compiled  # noqa: F401
+
+    folder = Path(config.CACHE_DIR)
+    if folder.is_dir():
+        _must_be_ours(folder)
+        for one in folder.iterdir():
+            if one.is_dir():
+                _must_be_ours(one)
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _must_be_ours(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "this user can't keep the packet kernel there", str(folder))
+
+
+def heed_signals(stop: threading.Event, say: Callable[[str], None]) -> None:
+    """SIGTERM and SIGINT set `stop`; a SIGHUP does where there is a terminal, and is told to `say` elsewhere. Handlers
+    come between any two steps of the main thread, so they, and `say`, wait for no lock, and none is logged in."""
     if threading.current_thread() is not threading.main_thread():
         return
+    first = iter((True,))
+
+    def end(*_: Any) -> None:
+        # A second signal may come while the first one sets the event, and would wait for that lock for ever.
+        if next(first, False):
+            stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     if not os.isatty(2):
         # No terminal went away: somebody wants the configuration read again, and must not end the watch with it.
-        signal.signal(signal.SIGHUP, lambda *_: log.warning("settings are read at start only: restart the sensor"))
+        signal.signal(signal.SIGHUP, lambda *_: say("settings are read at start only: restart the sensor"))
