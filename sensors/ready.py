@@ -1,5 +1,6 @@
 """Whether this machine gives what the settings ask for: looked at before anything that takes long."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -9,9 +10,40 @@ from rules.errors import Problem, Refused
 from sensors.settings import SensorSettings
 
 
-def check(settings: SensorSettings) -> None:
-    """Takes the place that is asked for, and raises `Refused` with everything that is not there, or not for us."""
-    _raise([*_place(settings), *_interfaces(settings.capture.interfaces), *_alone(settings.status_socket)])
+def check(settings: SensorSettings) -> int | None:
+    """Takes the place and the state directory that are asked for, and raises `Refused` with everything that is not
+    there, or not for us. Gives the descriptor that holds the directory for as long as it is open, so for the life of
+    the process; None where there is no such directory."""
+    problems = [*_place(settings), *_interfaces(settings.capture.interfaces)]
+    directory, held = _state_directory(settings), None
+    # Who is refused anyway makes no directory: it would be the wrong user's after a try by root.
+    if directory and (not problems or os.access(directory, os.F_OK)):
+        try:
+            held = hold(directory)
+        except Refused as error:
+            problems += error.problems
+    if problems and held is not None:
+        os.close(held)
+    _raise(problems)
+    return held
+
+
+def hold(directory: Path) -> int:
+    """A descriptor that keeps other sensors out of the directory while it is open: two would write over each other's
+    spool and over what the other learned. The lock is on the directory itself, since a full disk has no room for a
+    file. Raises `Refused`."""
+    descriptor = None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        is_taken = isinstance(error, BlockingIOError)
+        reason = "another sensor runs with this directory" if is_taken else f"can't be used: {error.strerror}"
+        raise Refused("paths.state", str(directory), reason) from error
+    return descriptor
 
 
 def take_place(settings: SensorSettings) -> None:
@@ -66,13 +98,7 @@ def _interfaces(names: tuple[str, ...]) -> Iterator[Problem]:
         yield Problem("interfaces", " ".join(names), reason)
 
 
-def _alone(status_socket: Path | None) -> Iterator[Problem]:
-    """Two sensors would write over each other's spool and over what the other learned."""
-    if status_socket is None:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        try:
-            asking.connect(str(status_socket))
-        except OSError:
-            return
-    yield Problem("paths.state", str(status_socket.parent), "another sensor runs with this directory")
+def _state_directory(settings: SensorSettings) -> Path | None:
+    if settings.status_socket:
+        return settings.status_socket.parent
+    return settings.learning.directory if settings.learning else None

@@ -49,26 +49,87 @@ def test_nothing_is_compiled_before_it_is_known_that_packets_can_be_had(tmp_path
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_kernel_cache_of_another_user_is_said_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "kernels").mkdir(mode=0o500)
-    program = "import sys; from pathlib import Path; from sensors import live; live.use_kernel_cache(Path(sys.argv[1]))"
+def kept_in(kernels: Path) -> list[str]:
+    """What a process without privileges says that looks where it may keep compiled code; nothing where it may."""
+    program = (
+        "import sys; from pathlib import Path; from sensors import live; live.use_kernel_cache(Path(sys.argv[1]))\n"
+        "from sensors import framing"
+    )
     confined = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     done = subprocess.run(
-        [*confined, sys.executable, "-c", program, str(tmp_path / "kernels")], cwd=ROOT, capture_output=True, text=True
+        [*confined, sys.executable, "-c", program, str(kernels)], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("PermissionError: [Errno 13] this user can't keep the packet kernel")
+    return done.stderr.splitlines()
 
 
-def test_a_second_sensor_with_the_same_directory_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:
-        first.bind(str(path))
-        first.listen()
-        with pytest.raises(Refused, match="another sensor runs with this directory"):
-            ready.check(replace(settings("lo"), status_socket=path))
-    # What a killed one leaves is no sensor.
-    assert path.exists() and not [*ready._alone(path)]
+def test_a_kernel_cache_of_another_user_is_said_in_a_line(tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels"
+    kernels.mkdir(mode=0o500)
+    line = "PermissionError: [Errno 13] this user can't keep the packet kernel there: "
+    assert kept_in(kernels)[-1] == f"{line}'{kernels}'"
+    kernels.chmod(0o700)
+    assert kept_in(kernels) == []
+    (version,) = kernels.glob("stopbank-*")
+    (folder,) = version.iterdir()
+    for one in (folder, version):
+        one.chmod(0o500)
+        assert kept_in(kernels)[-1] == f"{line}'{one}'"
+    # An older version's is nobody's business.
+    version.rename(kernels / "stopbank-0000")
+    assert kept_in(kernels) == []
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from sensors import ready
+ready.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def refused(asked: SensorSettings) -> list[str]:
+    """The fields of what is refused."""
+    with pytest.raises(Refused) as error:
+        ready.check(asked)
+    return [one.field for one in error.value.problems]
+
+
+def test_a_second_sensor_with_the_same_directory_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    # Longer than a socket's name may be.
+    directory = tmp_path / ("n" * 120)
+    asked = replace(settings("nosuch0"), status_socket=directory / "status.sock")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(directory)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as first:
+        try:
+            assert first.stdout is not None and first.stdout.readline() == "held\n"
+            found = refused(asked)
+            assert found[0] == "interfaces" and found[-1] == "paths.state"
+            with pytest.raises(Refused, match="another sensor runs with this directory"):
+                ready.hold(directory)
+        finally:
+            first.kill()
+    assert "paths.state" not in refused(asked)
+
+
+def test_who_is_refused_makes_no_directory_and_holds_none(tmp_path: Path) -> None:
+    directory = tmp_path / "sensor"
+    asked = replace(settings("nosuch0"), status_socket=directory / "status.sock")
+    assert "paths.state" not in refused(asked)
+    assert not directory.exists()
+    directory.mkdir()
+    assert "paths.state" not in refused(asked)
+    held = ready.hold(directory)
+    assert not os.get_inheritable(held)
+    os.close(held)
+
+
+def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Refused, match=r"paths\.state: '.*/file/sensor': can't be used: Not a directory"):
+        ready.hold(tmp_path / "file" / "sensor")
 
 
 def test_a_metrics_port_that_is_taken_is_named() -> None:
