@@ -79,8 +79,8 @@ class Sensor(Section):
     """The mirror shows one packet of so many."""
     sampling_least_packets: Annotated[int, Field(ge=10, le=10_000)] = 50
     """No attack is declared on fewer sampled packets."""
-    memory_megabytes: Annotated[int, Field(ge=64, le=65536)] = 512
-    """For the tables; rings and evidence come on top."""
+    memory_megabytes: Annotated[int, Field(ge=200, le=65536)] = 512
+    """Of the process; rings and evidence come on top. It takes 200 itself, and 8 for each further processor."""
     cpus: tuple[Annotated[int, Field(ge=0, le=4095)], ...] = ()
     """Processors that the sensor may use; none named: all."""
     nice: Annotated[int, Field(ge=-20, le=19)] | None = None

@@ -1,7 +1,9 @@
 """What is gathered for who follows connections: all of it, or all of some connections, and never too much."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +91,18 @@ def test_of_what_servers_send_a_little_is_kept_with_the_lot_of_the_connection(se
     # Two connections that share a place in the table may be told of twice.
     assert len(told) <= 1.05 * len(set(told)) + 2
     assert {(lots[_ends(one)], _what(one)) for one in back} == set(told)
+
+
+def test_all_is_followed_up_to_the_rate_that_the_manual_names() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "docs" / "operating.md").read_text()
+    (named,) = re.findall(r"Above ([0-9,]+) packets a second to these ports", manual)
+    most = int(named.replace(",", ""))
+    for count, one_of in ((most, 1), (most + 1, 2)):
+        where = tables.make(rows=64, ring=16_384, normal=64)
+        gathering = Gathering(where, PORTS)
+        remembered(where, segments(np.arange(count), Kind.SYN, 0, 60))
+        gathering.feed(where)
+        assert gathering.take().one_of == one_of
 
 
 def _ends(entry: ANY) -> frozenset[tuple[int, ...]]:

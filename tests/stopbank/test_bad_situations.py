@@ -176,7 +176,7 @@ def test_nothing_runs_and_nothing_was_set_up(run: Run, words: tuple[str, ...]) -
         ('[worker]\nsyslog = "nowhere"', "syslog"),
         ('[worker]\nwebhook_url = "ftp://x"\nwebhook_secret = "short"\nsyslog = "tcp:/x"', "worker.webhook_url"),
         ('[enforce]\nlocal_as = 1', "enforce.local_address"),
-        ('[sensor]\ninterfaces = ["eth1"]\nmemory_megabytes = 80', "sensor.memory_megabytes"),
+        ('[sensor]\ninterfaces = ["eth1"]\nfanout = 2\nmemory_megabytes = 207', "sensor.memory_megabytes"),
     ],
 )  # fmt: skip
 def test_what_a_part_could_not_start_with_is_found_beforehand(

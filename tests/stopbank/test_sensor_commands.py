@@ -94,6 +94,7 @@ def test_where_no_sensor_runs_top_says_so_in_a_line(run: Run) -> None:
         ("sampling = 0", "sensor.sampling"),
         ("snap_bytes = 10", "sensor.snap_bytes"),
         ("evidence_memory_megabytes = 1", "sensor.evidence_memory_megabytes"),
+        ("memory_megabytes = 199", "sensor.memory_megabytes"),
         ("cpus = [-1]", "sensor.cpus[0]"),
         ("nice = 40", "sensor.nice"),
         ("learning = {forget = 1}", "sensor.learning.forget"),
@@ -119,6 +120,7 @@ def test_settings_that_cannot_be_are_refused_by_name(line: str, field: str) -> N
          "sensor.access_log[0].requests_per_second"),
         ('access_log = [{path = "/a", server = "192.0.2.1", ports = []}]', "sensor.access_log[0].ports"),
         ("fanout = 2\nlibpcap = true", "sensor.fanout"),
+        ("fanout = 2\nmemory_megabytes = 207", "sensor.memory_megabytes"),
         ("fanout = 5\nevidence_memory_megabytes = 8", "sensor.evidence_memory_megabytes"),
     ],
 )  # fmt: skip
@@ -182,6 +184,12 @@ def test_every_setting_reaches_the_sensor() -> None:
     assert off.evidence is None
 
 
+@pytest.mark.parametrize(("fanout", "least"), [(1, 200), (2, 208), (8, 256)])
+def test_the_least_memory_that_is_taken_is_enough_to_start_with(fanout: int, least: int) -> None:
+    text = f'[sensor]\ninterfaces = ["a"]\nmemory_megabytes = {least}\nfanout = {fanout}\nevidence = false\n'
+    assert wiring.sensor(parse(text, "test"), ()).memory.hosts == 1_024
+
+
 def test_several_processors_share_what_memory_there_is() -> None:
     one, four = (
         wiring.sensor(parse(f'[sensor]\ninterfaces = ["a"]\nmemory_megabytes = 1024\nfanout = {count}\n', "test"), ())
@@ -195,7 +203,7 @@ def test_everything_that_is_wrong_with_a_sensor_is_said_at_once() -> None:
     text = """
     [sensor]
     interfaces = ["eth1", "eth2", "eth1"]
-    memory_megabytes = 80
+    memory_megabytes = 255
     fanout = 8
     evidence_memory_megabytes = 8
     learning = { factor = 0.1, floors = { nonsense = 3 } }
