@@ -20,7 +20,7 @@ HEADER, RECORD = struct.Struct("=IHHiIII"), struct.Struct("=IIII")
 LONGEST = 262_144
 """Bytes of a packet."""
 LARGEST = 128 << 20
-"""Bytes of a file that is sorted. That takes its size twice, and 32 bytes a packet: with the smallest packets 400 MB,
+"""Bytes of a file that is sorted. That takes its size twice, and 32 bytes a packet: with packets of 60 bytes 300 MB,
 where the process as a whole may have 2 GB. Four times the usual `evidence_file_megabytes`."""
 _READ_BYTES = 1 << 16
 
