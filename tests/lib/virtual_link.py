@@ -33,14 +33,17 @@ def veth() -> Iterator[tuple[str, socket.socket]]:
 
 
 @contextmanager
-def tunnel() -> Iterator[tuple[str, FileIO]]:
-    """An interface without a link layer, and the file that packets for it are written to; skips where there is none."""
+def tunnel(kind: int | None = None) -> Iterator[tuple[str, FileIO]]:
+    """An interface without a link layer, or one that says to be of a kind (ARPHRD_*), and the file that packets for it
+    are written to; skips where there is none."""
     name, device = f"sbt{secrets.token_hex(4)}", Path("/dev/net/tun")
     if not device.exists():
         pytest.skip(f"no {device} here")
     with device.open("r+b", buffering=0) as file:
         # TUNSETIFF with IFF_TUN and IFF_NO_PI (linux/if_tun.h)
         fcntl.ioctl(file, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
+        if kind is not None:
+            fcntl.ioctl(file, 0x400454CD, kind)  # TUNSETLINK
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
         yield name, file
 
