@@ -45,7 +45,7 @@ class _Calendar:
         """Host and moment of something that happens to each host of a role so often a day, most of it by day."""
         hosts = self.people.of(role)
         for host in self.random.choice(hosts, self.random.poisson(per_day * len(hosts))) if len(hosts) else ():
-            yield int(host), float(np.clip(self.random.normal(17, 4.5), 0, 23.9) * HOUR)
+            yield int(host), float(self.random.normal(17, 4.5) % 24 * HOUR)
 
     def between(self, low: float, high: float) -> float:
         return float(self.random.uniform(low, high))

@@ -295,10 +295,10 @@ def test_the_night_lowers_a_limit_and_the_evening_does_not() -> None:
     watched = Watched(30)
     for hour in range(8 * 24):
         busy = 1.0 if 18 <= hour % 24 <= 22 else 0.1
-        watched.get(HOUR, udp=12_000 * busy, each=60)
+        watched.get(HOUR, udp=20_000 * busy, each=60)
     evening, night = watched.when.replace(hour=20), watched.when.replace(hour=4)
     late, early = (watched.learned.limits(watched.rows, watched.zones, when)[0, UDP] for when in (evening, night))
-    assert late == pytest.approx(6 * 12_000, rel=0.3)
+    assert late == pytest.approx(6 * 20_000, rel=0.3)
     assert early == pytest.approx(late * LEAST, rel=0.1)
 
 

@@ -170,7 +170,7 @@ def test_a_removed_zone_is_judged_no_more_and_finds_its_levels_when_it_returns(g
     assert network.limit("198.51.100.1") == pytest.approx(3_000, rel=0.01)
 
 
-@pytest.mark.parametrize("kind, rate, limit", [(SYN, 9_000.0, 3_000), (UDP, 30_000.0, 18_000)])
+@pytest.mark.parametrize("kind, rate, limit", [(SYN, 9_000.0, 3_000), (UDP, 30_000.0, 24_000)])
 def test_an_attack_from_the_first_second_is_forgotten_and_found_when_it_returns(
     kind: tuple[int, int, int], rate: float, limit: int
 ) -> None:
