@@ -54,7 +54,9 @@ def test_time_of_threads_that_ended_counts() -> None:
 
 
 def test_another_process_is_moved_and_looked_at() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()  # it runs
         processor = max(os.sched_getaffinity(0))
         move(other.pid, processor)
         assert os.sched_getaffinity(other.pid) == {processor}
