@@ -12,10 +12,10 @@ from operator import add
 
 from rules import guard_whole
 from rules.action import Action, RateLimit
-from rules.components import Bitmask, Numeric, contains, merged
+from rules.components import Bitmask, Numeric, Spans, contains, merged
 from rules.errors import Refused
 from rules.incident import Part
-from rules.match import MAXIMUM, Component, Match, Network
+from rules.match import MAXIMUM, TCP, Component, Match, Network
 from rules.rule import FlowSpec, RuleId
 from rules.traffic import Signature
 from rules.zone import Zone
@@ -30,6 +30,8 @@ VALUES_IN_A_COMPONENT = 5
 _PROTOCOLS_OF_A_NARROW_RULE = 2
 _ORDINARY_IN_A_NARROW_RULE = 0.5
 """Share of the packets that an ordinary host gets all day."""
+
+_WEB_PORTS = (80, 443)
 
 _NARROWING = (
     Component.PORT,
@@ -114,7 +116,23 @@ def is_narrow(match: Match) -> bool:
         1 <= named <= _PROTOCOLS_OF_A_NARROW_RULE
         and any(_narrows(match, component) for component in _NARROWING)
         and guard_whole.share_of_ordinary(match) <= _ORDINARY_IN_A_NARROW_RULE
+        and not _takes_pages(match)
     )
+
+
+def _takes_pages(match: Match) -> bool:
+    """Whether whatever web servers answer over TCP is in it: a host that browses would get no page any more."""
+    if match.protocol is None or match.source_port is None or match.tcp_flags or match.source:
+        return False
+    protocols, ports = (
+        part.spans(MAXIMUM[component])
+        for part, component in ((match.protocol, Component.PROTOCOL), (match.source_port, Component.SOURCE_PORT))
+    )
+    return _holds(protocols, TCP) and any(_holds(ports, port) for port in _WEB_PORTS)
+
+
+def _holds(spans: Spans, value: int) -> bool:
+    return any(low <= value <= high for low, high in spans)
 
 
 def few(chosen: Sequence[Candidate], room: int, zone: Zone, target: Network) -> tuple[Candidate, ...]:

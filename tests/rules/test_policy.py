@@ -366,6 +366,12 @@ def test_a_narrow_rule_goes_out_before_normal_traffic_is_known() -> None:
         ("protocol =tcp; tcp-flags ack;", False),
         ("protocol =tcp; tcp-flags !rst;", False),
         ("protocol =icmp; fragment !is-fragment;", True),
+        # Web servers' answers, to whoever browses.
+        ("protocol =tcp; source-port [ =80 =443 ];", False),
+        ("protocol =tcp; source-port =443; packet-length >=1000;", False),
+        ("protocol [ =tcp =udp ]; source-port >=53&<=123;", False),
+        ("protocol =tcp; source-port [ =80 =443 ]; tcp-flags =rst;", True),
+        ("protocol =udp; source-port =443;", True),
     ],
 )
 def test_narrow_means_a_protocol_and_something_that_narrows_it(rest: str, narrow: bool) -> None:
