@@ -11,7 +11,7 @@ from itertools import combinations
 from operator import add
 
 from rules import guard_whole
-from rules.action import Action, RateLimit
+from rules.action import Action, Discard, RateLimit
 from rules.components import Bitmask, Numeric, Spans, contains, merged
 from rules.errors import Refused
 from rules.incident import Part
@@ -100,6 +100,8 @@ def doubt(candidate: Candidate, zone: Zone, target: Network) -> str | None:
             "its collateral is unknown and it is not narrow (a protocol, and ports, flags, lengths, fragments or ICMP "
             "that spare at least half of ordinary traffic)"
         )
+    if collateral is None and isinstance(candidate.rule.action, Discard) and _takes_pages(match):
+        return "its collateral is unknown and it would drop whatever web servers answer"
     if collateral is not None and collateral > zone.collateral_limit:
         return f"it would hit {collateral:.1%} of normal traffic, the zone allows {zone.collateral_limit:.1%}"
     return None
@@ -116,7 +118,6 @@ def is_narrow(match: Match) -> bool:
         1 <= named <= _PROTOCOLS_OF_A_NARROW_RULE
         and any(_narrows(match, component) for component in _NARROWING)
         and guard_whole.share_of_ordinary(match) <= _ORDINARY_IN_A_NARROW_RULE
-        and not _takes_pages(match)
     )
 
 

@@ -366,16 +366,29 @@ def test_a_narrow_rule_goes_out_before_normal_traffic_is_known() -> None:
         ("protocol =tcp; tcp-flags ack;", False),
         ("protocol =tcp; tcp-flags !rst;", False),
         ("protocol =icmp; fragment !is-fragment;", True),
-        # Web servers' answers, to whoever browses.
-        ("protocol =tcp; source-port [ =80 =443 ];", False),
-        ("protocol =tcp; source-port =443; packet-length >=1000;", False),
-        ("protocol [ =tcp =udp ]; source-port >=53&<=123;", False),
-        ("protocol =tcp; source-port [ =80 =443 ]; tcp-flags =rst;", True),
-        ("protocol =udp; source-port =443;", True),
     ],
 )
 def test_narrow_means_a_protocol_and_something_that_narrows_it(rest: str, narrow: bool) -> None:
     assert is_narrow(match(rest)) is narrow
+
+
+@pytest.mark.parametrize(
+    ("rest", "takes_pages"),
+    [
+        ("protocol =tcp; source-port [ =80 =443 ];", True),
+        ("protocol =tcp; source-port =443; packet-length >=1000;", True),
+        ("protocol [ =tcp =udp ]; source-port >=53&<=123;", True),
+        ("protocol =tcp; source-port [ =80 =443 ]; tcp-flags =rst;", False),
+        ("protocol =udp; source-port =443;", False),
+    ],
+)
+def test_what_web_servers_answer_is_limited_at_most_before_normal_traffic_is_known(
+    rest: str, takes_pages: bool
+) -> None:
+    dropped = decide(incident(detection(signature(match(rest), collateral=None))), ZONE, (), NOW)
+    assert isinstance(dropped, Ask if takes_pages else Mitigate)
+    limited = decide(incident(detection(Signature(match(rest), 0.95, None, 10**6))), ZONE, (), NOW)
+    assert isinstance(limited, Mitigate)
 
 
 def test_no_signature_asks_without_rules_once_nothing_is_in_force() -> None:
