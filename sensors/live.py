@@ -6,7 +6,6 @@ Imports nothing that compiles before it is known where compiled code is kept.
 import errno
 import gc
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import structlog
 from sensors import allocator, ready
 from sensors.progress import telling
 from sensors.settings import SensorSettings
+from sensors.signals import Signals
 
 if TYPE_CHECKING:
     from rules.zone import Zone
@@ -34,6 +34,8 @@ def run(
 ) -> None:
     """Captures and detects until SIGTERM, SIGINT or `stop`. Without link settings detections are only logged. Raises
     `Refused` when an interface can't be captured."""
+    stop = stop or threading.Event()
+    signals = Signals(stop)
     ready.check(settings)
     allocator.keep_small()
     use_kernel_cache(settings.kernel_cache)
@@ -42,7 +44,6 @@ def run(
     from sensors.metrics import serve
     from sensors.status import StatusBoard
 
-    stop = stop or threading.Event()
     sensors: list[Sensor] = []
     boards: list[StatusBoard] = []
 
@@ -61,10 +62,10 @@ def run(
     boards.append(board)
     if settings.metrics_port is not None:
         serve(settings.metrics_address, settings.metrics_port, board)
-    heed_signals(stop, board.say)
     allocator.give_back()
     # What was made up to here stays: looking through it for garbage would stop the capture for 12 ms now and then.
     gc.freeze()
+    signals.begin()
     if link:
         link.start()
     board.start()
@@ -129,22 +130,3 @@ def use_kernel_cache(directory: Path | None) -> None:
 def _must_be_ours(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "this user can't keep the packet kernel there", str(folder))
-
-
-def heed_signals(stop: threading.Event, say: Callable[[str], None]) -> None:
-    """SIGTERM and SIGINT set `stop`; a SIGHUP does where there is a terminal, and is told to `say` elsewhere. Handlers
-    come between any two steps of the main thread, so they, and `say`, wait for no lock, and none is logged in."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    first = iter((True,))
-
-    def end(*_: Any) -> None:
-        # A second signal may come while the first one sets the event, and would wait for that lock for ever.
-        if next(first, False):
-            stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end)
-    if not os.isatty(2):
-        # No terminal went away: somebody wants the configuration read again, and must not end the watch with it.
-        signal.signal(signal.SIGHUP, lambda *_: say("settings are read at start only: restart the sensor"))

@@ -11,7 +11,6 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +63,6 @@ class StatusBoard:
         self._unwatched_per_second = 0
         self.document: Document = {}
         """Without targets."""
-        self._unsaid: deque[str] = deque(maxlen=1)
         self._ended, self._end = os.pipe()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
@@ -79,15 +77,6 @@ class StatusBoard:
         os.close(self._end)
         os.close(self._ended)
 
-    def say(self, warning: str) -> None:
-        """Has the thread log a line within a second; of several, the last. Waits for no lock, so that the handler of a
-        signal may call it."""
-        self._unsaid.append(warning)
-
-    def _say(self) -> None:
-        while self._unsaid:
-            log.warning(self._unsaid.popleft())
-
     def _run(self) -> None:
         path = self._settings.status_socket
         listening = _listen(path) if path else None
@@ -96,7 +85,6 @@ class StatusBoard:
             while True:
                 now = time.monotonic()
                 if now >= due:
-                    self._say()
                     self.document = self.look(now)
                     due = max(due + _PERIOD_SECONDS, now)
                 waiting = [self._ended, *([listening.fileno()] if listening else [])]

@@ -60,15 +60,22 @@ class Running:
         self.directory = self.state / "sensor"
         self.directory.mkdir(parents=True)
         self.config = folder / "stopbank.toml"
-        self.config.write_text(CONFIG.format(state=self.state, kernels=KERNELS, log=self.log))
+        self.keep_kernels(KERNELS)
         zone_cache.save(self.directory, (ZONE,))
         self._sending = sender.call(lambda: socket(AF_PACKET, SOCK_RAW, 0))
         self._sending.bind(("wire", 0))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def keep_kernels(self, kernels: Path) -> None:
+        self.config.write_text(CONFIG.format(state=self.state, kernels=kernels, log=self.log))
+
+    def launch(self) -> "subprocess.Popen[bytes]":
         argv = self._tap.command(STOPBANK, "sensor", "run", "--config", self.config)
         self._process = start(argv, self.folder / "sensor.log")
+        return self._process
+
+    def start(self) -> None:
+        self.launch()
         wait_until(lambda: "learned_targets" in self.look().get("numbers", {}), "the sensor does not run", 240)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -199,3 +206,17 @@ def test_who_asks_it_to_read_its_settings_again_is_told_and_ends_no_watch(sensor
     sensor.hang_up()
     wait_until(lambda: "settings are read at start only" in sensor.output(), "nothing was said", 20)
     wait_until(lambda: sensor.look().get("uptime_seconds", 0.0) > before + 1, "it does not run any more", 20)
+
+
+def test_a_hangup_while_it_compiles_ends_nothing_and_who_ends_it_then_waits_for_no_compiler(sensor: Running) -> None:
+    kernels = sensor.folder / "kernels"
+    sensor.keep_kernels(kernels)
+    process = sensor.launch()
+    # The first small functions are there, the large one is not.
+    wait_until(lambda: any(kernels.rglob("*.nbc")) and "compiling" in sensor.output(), "nothing is compiled", 60)
+    sensor.hang_up()
+    wait_until(lambda: "settings are read at start only" in sensor.output(), "nothing was said", 20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert "ended before it ran" in sensor.output() and "Traceback" not in sensor.output()
+    assert not sensor.look()
