@@ -142,14 +142,15 @@ def _rate(slow: ANY, now: int) -> Rate:
 
 
 def _rules(target: Network, slow: ANY) -> tuple[Signature, ...]:
-    """A rule for each source where few hold nearly all connections: their handshakes prove them real. Else none."""
+    """A rule for each source where few hold nearly all connections: their handshakes prove them real. Else none, nor
+    for an IPv4 address in an IPv6 header, which no host has."""
     sources = Counter(
         {
             address(int(one["source_high"]), int(one["source_low"])): int(count)
             for one, count in zip(*np.unique(slow[["source_high", "source_low"]], return_counts=True), strict=True)
         }
     )
-    best = sources.most_common(FEW)
+    best = [(source, count) for source, count in sources.most_common(FEW) if source.version == target.version]
     if not best or sum(count for _, count in best) < NEARLY_ALL * len(slow):
         return ()
     ports = np.unique(slow["port"])[:5]

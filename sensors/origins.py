@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.match import Network
-from sensors.headers import HAS_PORTS, IS_IPV6
+from sensors.headers import HAS_PORTS, IS_IPV6, MAPPED
 from sensors.tables import ANY, address
 
 ENOUGH = 200
@@ -92,7 +92,7 @@ def origins(sample: ANY, real: bool) -> Origins:
         count=len(counts),
         top=top,
         entropy=_evenness(shares),
-        spoofed=False if real else _forged(sample, places, counts),
+        spoofed=_are_forged(sample, real, places, counts),
         scans=_scans(sample, places, int(order[0]), float(shares[order[0]])),
     )
 
@@ -102,6 +102,18 @@ def _evenness(shares: NDArray[np.float64]) -> float:
         return 0.0
     entropy = float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
     return min(1.0, max(0.0, entropy / float(np.log(len(shares)))))
+
+
+def _are_forged(sample: ANY, real: bool, places: NDArray[np.int64], counts: NDArray[np.int64]) -> bool | None:
+    found = False if real else _forged(sample, places, counts)
+    # An IPv4 address in an IPv6 header (RFC 6890: never on the wire) is made up, and no rule can name it beside IPv6.
+    is_odd = _are_v4(sample, "source") != _are_v4(sample, "destination")
+    return None if found is False and is_odd.any() else found
+
+
+def _are_v4(entries: ANY, side: str) -> NDArray[np.bool_]:
+    out: NDArray[np.bool_] = (entries[f"{side}_high"] == 0) & (entries[f"{side}_low"] >> np.uint64(32) == MAPPED >> 32)
+    return out
 
 
 def _forged(sample: ANY, places: NDArray[np.int64], counts: NDArray[np.int64]) -> bool | None:

@@ -16,7 +16,7 @@ from rules.zone import Zone
 from sensors import stalled
 from sensors.connections import SlowWatch
 from sensors.crumbs import OPEN
-from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.headers import HAS_PAYLOAD, HAS_PORTS, HEADER, IS_IPV6, MAPPED, Kind
 from sensors.settings import SlowSettings
 from sensors.tables import ANY
 
@@ -64,6 +64,15 @@ def test_few_bots_get_rules_and_many_get_none() -> None:
     rules = told[2][0].signatures
     assert [str(rule.match.source) for rule in rules] == ["8.8.8.0/32", "8.9.8.0/32"]
     assert all(rule.match.destination == ip_network("203.0.113.7/32") for rule in rules)
+
+
+def test_bots_that_write_ipv4_addresses_into_ipv6_headers_get_no_rules() -> None:
+    ids = np.arange(800)
+    looks = [opened(ids, 0, 2), crumbs(ids, 1, 2), crumbs(ids, 2, 2)]
+    for look in looks:
+        look["destination_high"], look["marks"] = 0x2001_0DB8_0000_0000, look["marks"] | IS_IPV6
+    [first] = run(SlowWatch((Zone("web", (ip_network("2001:db8::/32"),)),), "edge-1"), looks)[2]
+    assert (first.target.version, first.signatures) == (6, ())
 
 
 def test_connections_that_work_rest_or_end_are_no_attack() -> None:

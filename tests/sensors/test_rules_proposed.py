@@ -17,7 +17,7 @@ from rules.platforms import PROFILES, match_findings
 from rules.traffic import Signature, Vector
 from sensors.classify import Picture, classify
 from sensors.harm import Normal
-from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, IS_IPV6, MAPPED, Kind
+from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PAYLOAD, HAS_PORTS, IS_HTTP, IS_IPV6, MAPPED, Kind
 from sensors.matching import selected
 from sensors.signature import signatures
 from sensors.tables import ANY
@@ -230,3 +230,29 @@ def test_short_packets_beside_long_ones_get_their_rule() -> None:
     rules = signatures(V4, both, classify(both, by_bytes=False), pool(None)[::6])
     assert taken(rules, both).all()
     assert min(rule.coverage for rule in rules) < 0.05
+
+
+def requests(target: Network) -> ANY:
+    """Of three hosts, or nearly: what need not come over a connection."""
+    out = some(pool(Vector("ack_flood"), target), 0, 3_000).copy()
+    out["marks"] |= HAS_PAYLOAD | IS_HTTP
+    out["length"], out["source_high"], out["source_low"] = 500, 0x2001_0DB8_0001_0000, np.arange(len(out)) % 3
+    return out
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_an_ipv4_address_in_an_ipv6_header_gets_no_rule_and_ends_no_sensor(share: float) -> None:
+    sample = requests(V6)
+    forged = np.arange(len(sample)) < share * len(sample)
+    sample["source_high"][forged], sample["source_low"][forged] = 0, MAPPED | 0x05060708
+    picture = classify(sample, by_bytes=False, target=V6)
+    assert (str(picture.vectors[0].vector), picture.spoofed) == ("http_flood", None)
+    rules = signatures(V6, sample, picture, pool(None, V6)[::6], severity=4.0)
+    assert rules and all(rule.match.source is None and not rule.separates for rule in rules)
+
+
+def test_ipv6_to_an_ipv4_address_ends_no_sensor() -> None:
+    sample = requests(V4)
+    sample["marks"] |= IS_IPV6
+    picture = classify(sample, by_bytes=False, target=V4)
+    assert signatures(V4, sample, picture, pool(None, V4)[::6], severity=4.0) == ()
