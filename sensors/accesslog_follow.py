@@ -6,6 +6,7 @@ file that is truncated before a single byte of it was read loses lines unseen.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ class Follower:
     def _was_truncated(self, file: _File) -> bool:
         if os.fstat(file.descriptor).st_size < file.offset:
             return True
-        return os.pread(file.descriptor, len(file.mark), file.offset - len(file.mark)) != file.mark
+        return _mark(file.descriptor, file) != file.mark
 
     def _after_truncation(self, file: _File) -> Iterator[bytes]:
         """What the copy has beyond what was read, then the file from its start."""
@@ -124,7 +125,7 @@ class Follower:
                 descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError:
                 continue
-            if file.mark and os.pread(descriptor, len(file.mark), file.offset - len(file.mark)) == file.mark:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and file.mark and _mark(descriptor, file) == file.mark:
                 return descriptor
             os.close(descriptor)
         return None
@@ -140,6 +141,11 @@ class Follower:
         os.close(file.descriptor)
         if file.partial and not file.skipping:
             yield file.partial
+
+
+def _mark(descriptor: int, file: _File) -> bytes:
+    """What a file has where this one has its mark."""
+    return os.pread(descriptor, len(file.mark), file.offset - len(file.mark))
 
 
 def _split(file: _File, part: bytes) -> Iterator[bytes]:

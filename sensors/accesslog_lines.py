@@ -106,7 +106,8 @@ def _address(source: str) -> IPv4Address | IPv6Address:
 
 def _request(line: bytes, source: str, status: bytes, host: bytes | None, size: bytes, stamp: str) -> Request:
     try:
-        address = _address(source)
+        # A zone index (RFC 4007 §11) is the server's own, or whatever a client wrote into a header, and in no rule.
+        address = _address(source.partition("%")[0])
     except ValueError:
         raise _bad(line, "has no address where the client's stands; log addresses, not names") from None
     name = (host or b"")[:LONGEST_HOST].decode(errors="replace").lower()

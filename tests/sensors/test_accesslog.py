@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -49,6 +50,7 @@ CADDY = (
         (Format.HAPROXY, HAPROXY.replace(b"10.0.1.2", b"2001:db8::2"), "2001:db8::2", 503, "shop.example", 2750),
         (Format.HAPROXY, HAPROXY.replace(b"10.0.1.2", b"::ffff:192.0.2.3"), "192.0.2.3", 503, "shop.example", 2750),
         (Format.CADDY, CADDY, "2001:db8::9", 404, "shop.example", 10_900),
+        (Format.CADDY, CADDY.replace(b"::9", b"::9%eth0]"), "2001:db8::9", 404, "shop.example", 10_900),
     ],
 )
 def test_lines_of_real_servers(format: Format, line: bytes, source: str, status: int, host: str, size: int) -> None:
@@ -164,6 +166,18 @@ def test_what_was_there_before_does_not_count(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b" a line\nnew\n")
     assert list(follower.lines(1)) == [b"new"]
+    follower.close()
+
+
+@pytest.mark.parametrize("what", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_beside_a_log_is_no_copy_of_it(tmp_path: Path, what: Callable[[Path], None]) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(b"one\n")
+    what(tmp_path / "access.log.d")
+    follower = Follower(path, from_start=True)
+    assert list(follower.lines(0)) == [b"one"]
+    path.write_bytes(b"2\n")
+    assert list(follower.lines(1)) == [b"2"]
     follower.close()
 
 
