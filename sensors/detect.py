@@ -47,6 +47,10 @@ class Track:
     """The measure with the highest severity when the attack was found."""
     not_before: int = 0
     """Somebody looked closer and found no attack; look again then."""
+    is_acquitted: bool = False
+    """The last look that had enough to go by found none."""
+    has_waited: bool = False
+    """It was above its limit as a part of what others got too: no suspicion of its own."""
 
 
 class Detector:
@@ -61,10 +65,18 @@ class Detector:
         self.tracks: dict[int, Track] = {}
 
     def step(
-        self, row: int, host: object, severity: list[float], fast: list[float], crossed: list[int], now: int
+        self,
+        row: int,
+        host: object,
+        severity: list[float],
+        fast: list[float],
+        crossed: list[int],
+        now: int,
+        *,
+        waits: bool = False,
     ) -> Change:
         """Takes one reading of a host; `severity` and `fast` are rates over limits, `crossed` says in which windows
-        one is crossed, all by measure (`window.Readings`)."""
+        one is crossed, all by measure (`window.Readings`); `waits`: it is no attack of its own for now."""
         track = self.tracks.get(row)
         over = [
             (measure, window)
@@ -84,12 +96,13 @@ class Detector:
         track.over_since = {where: track.over_since.get(where, now) for where in over}
         if track.opened is not None:
             return self._attacked(row, host, track, severity, now)
+        track.has_waited |= waits
         held = self._held(track, now)
-        if (held or at_once) and now >= track.not_before:
+        if (held or at_once) and now >= track.not_before and not waits:
             return self._open(track, held + at_once, severity, fast, now)
         if not over and not at_once:
             del self.tracks[row]
-            return Change.CLEARED
+            return Change.NOTHING if track.has_waited else Change.CLEARED
         return Change.SUSPECTED if first_time else Change.NOTHING
 
     def _held(self, track: Track, now: int) -> list[int]:
@@ -101,7 +114,7 @@ class Detector:
         track.worst = max(values, key=lambda measure: values[measure])
         # A longer window may have told it.
         track.severity = max(1.0, values[track.worst])
-        track.opened, track.last_hot = now, now
+        track.opened, track.last_hot, track.is_acquitted = now, now, False
         track.crossed = set(measures)
         track.next_update = now + int(self._settings.update_seconds * 1e9)
         return Change.STARTED
@@ -136,10 +149,11 @@ class Detector:
             del self._past[next(iter(self._past))]
         self._past[host] = (now, min(times + 1, 16) if ended >= forget else 1)
 
-    def reject(self, row: int, until: int) -> None:
-        """Somebody looked closer: no attack. The host is looked at again at `until` if its rate stays."""
+    def reject(self, row: int, until: int, *, acquitted: bool = False) -> None:
+        """Somebody looked closer: no attack, or too little to tell by yet if it isn't `acquitted`. The host is looked
+        at again at `until` if its rate stays."""
         track = self.tracks[row]
-        track.opened, track.crossed, track.not_before = None, set(), until
+        track.opened, track.crossed, track.not_before, track.is_acquitted = None, set(), until, acquitted
 
     def forget(self, row: int) -> None:
         """The row belongs to another host now."""

@@ -15,6 +15,7 @@ from rules.zone import Zone
 from sensors import fanout, newest, sources, tables, walk
 from sensors.baseline_limits import Learning
 from sensors.covering import Covering
+from sensors.crowds import Crowds
 from sensors.describe import Describer
 from sensors.detect import Detector
 from sensors.following import Following
@@ -86,6 +87,7 @@ class Engine:
             sampled=settings.sampled,
         )
         self._nested = Nested(self.tables, self._covering, self._detector)
+        self._crowds = Crowds(self.tables, self._covering, self._detector)
         self._sources = Sources(self.tables, repeatable=judging)
         self._describer = Describer(settings, judging, floor, self.reservoir)
         self._settled: frozenset[int] | None = None
@@ -166,7 +168,7 @@ class Engine:
         self._sources.feed(self.tables)
         readings = self._read(now, seen)
         self._habits.learn(self.tables, self._zone_rows(), self.attacks, now, seen)
-        self._settled = self._step(readings, now) if readings else None
+        self._settled = self._step(readings, now, pausing) if readings else None
         self._telling.speak(self.tables, self._measures.names, now, seen)
         self._habits.keep(self.tables, self._zones, {*self._detector.tracks, *self.attacks})
         self.tables.spread()
@@ -184,12 +186,17 @@ class Engine:
 
         return self._windows.read(busy, (lambda rows: learned.limits(rows, seen)) if learned else None)
 
-    def _step(self, readings: Readings, now: int) -> frozenset[int] | None:
+    def _step(self, readings: Readings, now: int, pausing: bool) -> frozenset[int] | None:
         """Follows what is busy; gives what `settled` gives for the next tick."""
-        follow = self._following.step(readings, now)
-        if self.tables.state[COVERING]:
-            self._nested.step(readings, self._windows, self._zones, now, follow)
-            self._covering.divide(readings, self._measures.lines, self._measures.sums, now)
+        sums, following = self._measures.sums, self._following
+        is_covering = bool(self.tables.state[COVERING])
+        waiting = self._crowds.waiting(readings, sums, now) if is_covering else np.zeros(len(readings.rows), bool)
+        following.step(readings, waiting, now)
+        if is_covering:
+            self._nested.step(readings, waiting, self._windows, self._zones, now, following.follow)
+            for number in self._crowds.released(readings, waiting, pausing).tolist():
+                following.step_one(readings, number, now)
+            self._covering.divide(readings, self._measures.lines, sums, now)
         return None if self._judging else settled(readings, self._detector.tracks, self._covering, now)
 
     def _zone_rows(self) -> range:

@@ -3,9 +3,10 @@ as long as it goes on. Detections are told elsewhere (`sensors.telling`). Reads 
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rules.match import Network
 from rules.traffic import State
@@ -62,23 +63,23 @@ class Following:
         """Whether what the next tick tells is the last of a capture, for a while or at all."""
         self._ending = pausing
 
-    def step(self, readings: Readings, now: int) -> Callable[[Change, int, int], None]:
-        """Follows the hosts among the readings; gives what takes a change of another row, and the number of its
-        reading."""
-
-        def follow(change: Change, row: int, number: int) -> None:
-            self._follow(change, row, number, readings, now)
-
+    def step(self, readings: Readings, waiting: NDArray[np.bool_], now: int) -> None:
+        """Follows the hosts among the readings, those who are `waiting` without calling them attacked."""
         loud = readings.loud & (CROSSED | FAR_ABOVE) != 0
         for number in np.flatnonzero((loud | readings.tracked) & (readings.lines == 0)).tolist():
-            row = int(readings.rows[number])
-            host = (int(self._tables.rows[row, KEY_HIGH]), int(self._tables.rows[row, KEY_LOW]))
-            severity, fast = readings.severity[number].tolist(), readings.fast[number].tolist()
-            crossed = readings.crossed[number].tolist()
-            follow(self._detector.step(row, host, severity, fast, crossed, now), row, number)
-        return follow
+            self.step_one(readings, number, now, waits=bool(waiting[number]))
 
-    def _follow(self, change: Change, row: int, number: int, readings: Readings, now: int) -> None:
+    def step_one(self, readings: Readings, number: int, now: int, *, waits: bool = False) -> None:
+        """Follows one host."""
+        row = int(readings.rows[number])
+        host = (int(self._tables.rows[row, KEY_HIGH]), int(self._tables.rows[row, KEY_LOW]))
+        severity, fast = readings.severity[number].tolist(), readings.fast[number].tolist()
+        crossed = readings.crossed[number].tolist()
+        change = self._detector.step(row, host, severity, fast, crossed, now, waits=waits)
+        self.follow(change, row, number, readings, now)
+
+    def follow(self, change: Change, row: int, number: int, readings: Readings, now: int) -> None:
+        """Takes what happened to a row; `number`: of its reading."""
         attack = self._telling.attacks.get(row)
         if change is Change.CLEARED:
             self.suspicions += 1
@@ -115,7 +116,7 @@ class Following:
             span = min(self._settings.long_seconds, (now - self._started) / 1e9)
             verdict, incoming = self._describer.judge(self._tables, self._tables.host(row), span, now, self._ending)
             if not verdict.guilty:
-                self._detector.reject(row, now + LOOK_AGAIN_NS)
+                self._detector.reject(row, now + LOOK_AGAIN_NS, acquitted=len(incoming) > 0)
                 return None
             first = int(incoming["time"][verdict.attack][0])
         zone = int(self._tables.rows[row, ZONE])

@@ -49,6 +49,8 @@ _HOSTS = 4.0
 """As evenly as among so many must a carpet lie."""
 _MULTICAST: dict[int, Network] = {4: ip_network("224.0.0.0/4"), 6: ip_network("ff00::/8")}
 """What is sent to groups, at any rate, somebody asked for."""
+_ASKED = (Kind.UDP, Kind.AMPLIFICATION)
+"""Questions and answers."""
 _SESSION_KINDS = (Kind.SYN, Kind.ACK, Kind.FIN)
 _ALL = (1 << 64) - 1
 
@@ -129,6 +131,12 @@ class _View:
         out[part] = ordinary.streams(self.incoming[part], self.weights[part], self.seconds)
         return out
 
+    def modest(self, part: BOOLS) -> BOOLS:
+        """Those of a part that are questions or answers as anybody may send and get them."""
+        out = part.copy()
+        out[part] = ordinary.modest(self.incoming[part], self.weights[part])
+        return out
+
 
 def judge(incoming: ANY, outgoing: ANY, seconds: float, floor: float | None = None) -> Verdict:
     """Looks at what a host got and sent in `seconds`; `floor` replaces all rates (an explicit threshold)."""
@@ -165,8 +173,11 @@ def judge_prefix(target: Network, incoming: ANY, outgoing: ANY, seconds: float) 
     for kind in map(Kind, np.unique(incoming["kind"]).tolist()):
         member = unsolicited & (incoming["kind"] == kind)
         if not view.sends:
-            # Seen in one direction, downloads and calls of many look no different.
+            # Seen in one direction, downloads, calls and questions of many look no different.
             member &= ~view.streams(member)
+            modest = member & view.modest(member) & (kind in _ASKED)
+            if weights[modest].sum() < ORDINARY.diffuse * FACTOR**part * span:
+                member &= ~modest
         is_half_open = kind is Kind.SYN and _goes_nowhere(view, member) and view.is_diffuse(member)
         limit = least_carpet(kind) if is_half_open else carpet(kind)
         if weights[member].sum() >= limit * FACTOR**part * span:
@@ -192,7 +203,7 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     scanned[member] = ordinary.scans(view.incoming[member])
     if scanned.any() and not view.above(scanned, ORDINARY):
         member = member & ~scanned
-    if kind in (Kind.UDP, Kind.AMPLIFICATION):
+    if kind in _ASKED:
         return _condemned_udp(view, kind, member)
     if kind is Kind.SYN and not view.is_diffuse(retrying := member & _retrying(view)):
         member = member if view.above(retrying, ORDINARY) else member & ~retrying
@@ -269,8 +280,7 @@ def _of_streams(view: _View, kind: Kind) -> Floor:
 def _condemned_udp(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
     if _unwanted(view, member):
         return member
-    modest = member.copy()
-    modest[member] = ordinary.modest(view.incoming[member], view.weights[member])
+    modest = view.modest(member)
     streams = view.streams(member & ~modest)
     is_crowd = len(np.unique(view.sources[streams])) > CROWD
     if view.above(modest, ORDINARY) or view.above(streams, Floor(OF_CROWD, OF_CROWD) if is_crowd else ORDINARY):

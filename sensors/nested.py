@@ -18,8 +18,8 @@ from sensors.readings import BITS, SHORT, Readings
 from sensors.tables import LINE, WHOLE_ZONE, Tables
 from sensors.window import Windows
 
-Follow = Callable[[Change, int, int], None]
-"""Takes what happened to a row, and the number of its reading."""
+Follow = Callable[[Change, int, int, Readings, int], None]
+"""Takes what happened to a row, and the number of its reading (`sensors.following`)."""
 PATIENCE_NS = 1_000_000_000
 """How long an attack on a prefix waits for its parts to be known."""
 
@@ -38,8 +38,16 @@ class Nested:
     def __init__(self, tables: Tables, covering: Covering, detector: Detector) -> None:
         self._tables, self._covering, self._detector = tables, covering, detector
 
-    def step(self, readings: Readings, windows: Windows, zones: Sequence[Zone], now: int, follow: Follow) -> None:
-        """Takes the readings of one tick."""
+    def step(
+        self,
+        readings: Readings,
+        waiting: NDArray[np.bool_],
+        windows: Windows,
+        zones: Sequence[Zone],
+        now: int,
+        follow: Follow,
+    ) -> None:
+        """Takes the readings of one tick; what those get who are `waiting` (`sensors.crowds`) stays with the prefix."""
         is_wide = readings.lines > 0
         # What is taken away makes nothing louder.
         if not (is_wide & ((readings.loud != 0) | readings.tracked)).any():
@@ -49,7 +57,7 @@ class Nested:
         order = order[np.argsort(readings.lines[order], kind="stable")]
         rows = readings.rows[order].tolist()
         places = {row: place for place, row in enumerate(rows)}
-        left = self._left(readings, order, places, windows)
+        left = self._left(readings, waiting, order, places, windows)
         interesting = set(np.flatnonzero((left.severity >= 1).any(axis=1) | left.crossed.any(axis=1)).tolist())
         begun: set[int] = set()
         for place in range(len(rows) - 1, -1, -1):
@@ -72,7 +80,7 @@ class Nested:
                     continue
                 number = int(order[places[found]]) if found in places else number
                 row = found
-            follow(change, row, number)
+            follow(change, row, number, readings, now)
 
     def _name(self, row: int) -> object:
         """What recurrence is told by."""
@@ -82,7 +90,14 @@ class Nested:
         tracks = self._detector.tracks
         return any(row in tracks and tracks[row].opened is not None for row in rows)
 
-    def _left(self, readings: Readings, order: NDArray[np.int64], places: dict[int, int], windows: Windows) -> _Left:
+    def _left(
+        self,
+        readings: Readings,
+        waiting: NDArray[np.bool_],
+        order: NDArray[np.int64],
+        places: dict[int, int],
+        windows: Windows,
+    ) -> _Left:
         """What prefixes get besides what is above its own limit or reported inside them. `places`: of their rows in
         `order`."""
         rates = tuple(window[order] for window in readings.rates)
@@ -91,7 +106,7 @@ class Nested:
         hot = np.flatnonzero((readings.lines == 0) & (readings.severity.max(axis=1) >= 1))
         lines = readings.lines.tolist()
         known = [at for at, row in enumerate(readings.rows.tolist()) if lines[at] == 0 and row in tracks]
-        for at in {*hot.tolist(), *known}:
+        for at in {*hot.tolist(), *known} - self._acquitted(readings) - {*np.flatnonzero(waiting).tolist()}:
             for above in self._covering.above(int(readings.rows[at])):
                 if (place := places.get(above)) is not None:
                     for window, given in zip(rates, readings.rates, strict=True):
@@ -109,6 +124,15 @@ class Nested:
         three = (rates[0], rates[1], rates[2])
         judged = windows.yardstick.judge(three, readings.limits[order], readings.learned[order], readings.short_seconds)
         return _Left(judged.severity, judged.crossed)
+
+    def _acquitted(self, readings: Readings) -> set[int]:
+        """Readings of hosts that were looked at closer and aren't attacked by themselves: many such may be a carpet."""
+        tracks = self._detector.tracks
+        return {
+            at
+            for at, row in enumerate(readings.rows.tolist())
+            if (track := tracks.get(row)) is not None and track.is_acquitted
+        }
 
     def _explained(self, row: int, zone: int, windows: Windows, zones: Sequence[Zone], now: int) -> int | None:
         """The row of the narrowest target that explains an attack; its track is moved there. None: there is none that
