@@ -1,7 +1,8 @@
 """In which order detections go out, and which of them an update makes needless. Pure: no clock, no I/O.
 
 Of one attack one message is under way at a time, so that they arrive in order. While it waits, a newer update replaces
-an older one; starts and ends are never replaced. Attacks with news go before those that only have history.
+an older one; starts and ends are never replaced. Attacks take turns; those with news go before those that only have
+history.
 """
 
 from collections import OrderedDict
@@ -64,6 +65,8 @@ class Backlog:
                 if one.under_way is None and one.waiting:
                     one.under_way = one.waiting.pop(0)
                     self._under_way.add(attack)
+                    # Else a few with news all the time would keep the others waiting for ever on a slow link.
+                    order.move_to_end(attack)
                     return one.under_way.number
         return None
 

@@ -205,6 +205,26 @@ def test_news_goes_before_history() -> None:
     assert backlog.take() == 5
 
 
+@given(st.integers(2, 9), st.integers(1, 4), st.booleans())
+def test_attacks_take_turns_however_much_news_the_others_have(attacks: int, window: int, is_news: bool) -> None:
+    backlog, attack_of, under_way, told = Backlog(), list[int](), list[int](), list[int]()
+
+    def add(attack: int) -> None:
+        backlog.add(len(attack_of), str(attack), State.ONGOING, is_news)
+        attack_of.append(attack)
+
+    for attack in range(attacks):
+        add(attack)
+    while len(told) < attacks:
+        while len(under_way) < window and (taken := backlog.take()) is not None:
+            under_way.append(taken)
+        done = under_way.pop(0)
+        told.append(attack_of[done])
+        add(attack_of[done])
+        backlog.settle([done])
+    assert sorted(told) == list(range(attacks))
+
+
 @pytest.mark.peer
 def test_a_full_disk_costs_nothing_that_still_fits_in_memory_and_heals(tmp_path: Path) -> None:
     directory = tmp_path / "small"
