@@ -18,6 +18,9 @@ from rich.text import Text
 
 _TOP = 5
 """Sources, ports and such that are shown."""
+_PLAIN_SECONDS = 600
+"""From which on nobody counts in seconds."""
+_LONGEST_NAME = 28
 _OBSERVED = {
     "source_ports": "source ports",
     "destination_ports": "to ports",
@@ -34,7 +37,9 @@ def watching(path: str) -> Iterator[Callable[[int, int], None] | None]:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(Path(path).name), total=None)
+        name = Path(path).name
+        # A longer one leaves no room for the bar.
+        task = bar.add_task(escape(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"), total=None)
         yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
@@ -60,6 +65,9 @@ def _print(
     for incident in incidents:
         console.print()
         _print_incident(console, incident, lines(incident))
+    if suspicions := report.get("counters", {}).get("suspicions"):
+        console.print()
+        console.print(Text(_suspected(suspicions)))
     if report["notes"]:
         console.print()
         console.print(Text("Not counted, or not as it stands:", style="bold"))
@@ -80,6 +88,10 @@ def _print_incident(console: Console, incident: dict[str, Any], lines: Iterator[
         console.print(Padding(Text(f"rule: {_shares(rule)}", style="dim"), (0, 0, 0, 2), expand=False))
         # One line whatever the width: a rule is there to be copied.
         console.print(Text(f"  {rule['flowspec']}", style="green"), soft_wrap=True)
+
+
+def _suspected(count: int) -> str:
+    return f"{count:,} suspicion{'s' * (count != 1)}: a limit was passed, and a closer look found no attack"
 
 
 def _log_lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -112,13 +124,13 @@ def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "peak", f"{peak}; {incident['packets']:,} packets in all"
     yield "when", _when(incident)
     yield "sources", f"{incident['sources']:,}{_SPOOFED[incident['spoofed']]}"
-    if "confidence" in incident:
-        yield "confidence", f"{incident['confidence']:.0%}"
     details = incident["ioc"]
-    if details.get("connections"):
-        yield "connections", f"{details['connections']:,} at its worst"
     if details.get("sources"):
         yield "", ", ".join(f"{one['address']} ({one['packets']:,})" for one in details["sources"][:_TOP])
+    if "confidence" in incident:
+        yield "confidence", f"{incident['confidence']:.0%}"
+    if details.get("connections"):
+        yield "connections", f"{details['connections']:,} at its worst"
     for key, name in _OBSERVED.items():
         if details.get(key):
             yield name, ", ".join(f"{value} ({count:,})" for value, count in list(details[key].items())[:_TOP])
@@ -134,8 +146,10 @@ def _vector(share: dict[str, Any]) -> str:
 
 
 def _shares(rule: dict[str, Any]) -> str:
-    collateral = "unknown" if rule["collateral"] is None else f"{rule['collateral']:.1%}"
-    return f"covers {rule['coverage']:.1%} of the attack, {collateral} of normal traffic"
+    covers = f"covers {rule['coverage']:.1%} of the attack"
+    if rule["collateral"] is None:
+        return f"{covers}; how much of normal traffic is not known"
+    return f"{covers} and {rule['collateral']:.1%} of normal traffic"
 
 
 def _bits(rate: float) -> str:
@@ -146,4 +160,7 @@ def _bits(rate: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
+    for size, unit, part, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= max(size, _PLAIN_SECONDS):
+            return f"{seconds // size:,.0f} {unit} {seconds % size // part:.0f} {smaller}"
     return f"{seconds:,.1f} s" if seconds >= 100 else f"{seconds:.3f} s"

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from blocks import Blocks
 from kernel_rig import A, B
-from rawframes import SYN, ethernet, icmp, ip, pcap, tcp
+from rawframes import ACK, SYN, ethernet, icmp, ip, pcap, tcp
 
 from lab.packets import capture
 from lab.scenarios import scenario
+from sensors.findings import Report
+from stopbank import report
 
 _DRAW = random.Random(6)
 FLOOD = [
@@ -51,6 +53,32 @@ def test_quiet_traffic_is_said_to_be_quiet(tmp_path: Path) -> None:
     path.write_bytes(pcap([(1.0 + number, ethernet(ip(A, B, icmp(8, 0)))) for number in range(5)]))
     code, out, _ = stopbank(str(path))
     assert (code, out) == (0, f"{path}: 5 packets in 4.000 s: no attack found\n")
+
+
+def test_suspicions_are_told_and_counted_in_json_alike(tmp_path: Path) -> None:
+    data, back = (ethernet(ip(A, B, tcp(443, 9, ACK, bytes(1_200)))), ethernet(ip(B, A, tcp(9, 443, ACK))))
+    download = [(100 + number / 10_000, data if number % 3 else back) for number in range(2_000)]
+    later = [(102.0 + number, ethernet(ip(A, B, icmp(8, 0)))) for number in range(3)]
+    path = tmp_path / "download.pcap"
+    path.write_bytes(pcap(download + later))
+    count = json.loads(stopbank(str(path), "--json")[1])["counters"]["suspicions"]
+    code, out, _ = stopbank(str(path), columns="80")
+    assert (code, count > 1) == (0, True)
+    assert out == (
+        f"{path}: 2,003 packets in 4.000 s: no attack found\n\n"
+        f"{count} suspicions: a limit was passed, and a closer look found no attack\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.5, "0.500 s"), (599, "599.0 s"), (600, "10 min 0 s"), (86_399, "23 h 59 min"), (90_000_000, "1,041 d 16 h")],
+)
+def test_how_long_a_capture_is_reads_well_whatever_it_is(
+    seconds: float, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report.print_report(Report("two.pcap", 2, seconds, (), {"suspicions": 0}, 0.1).to_json())
+    assert capsys.readouterr().out == f"two.pcap: 2 packets in {told}: no attack found\n"
 
 
 def test_json_comes_through_a_pipe_and_says_the_same(tmp_path: Path) -> None:
