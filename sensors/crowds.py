@@ -19,7 +19,7 @@ BOOLS = NDArray[np.bool_]
 
 LEAST = 16
 """So many hosts of a /24 or /48 that are above the same limit at once are a carpet."""
-STANDS_OUT = 4.0
+STANDS_OUT = 8.0
 """Who gets more than so many times what those in the middle get has an attack of its own."""
 PART = 0.25
 """The share of an attack on a prefix up to which a host's is a part of it."""
@@ -50,14 +50,16 @@ class Crowds:
         spans = np.stack(readings.rates)
         rates = (spans[windows, hot] * sums.T[worst]).sum(axis=1)
         wholes = {row: spans[:, at] @ sums for at, row in enumerate(readings.rows.tolist()) if row in attacked}
-        is_crowded = self._crowded(readings, hot, worst, rates)
-        for number, at in enumerate(hot.tolist()):
-            row = int(readings.rows[at])
+        free = np.zeros(len(hot), bool)
+        for number, row in enumerate(readings.rows[hot].tolist()):
             track = self._detector.tracks.get(row)
-            if track is None or track.opened is None:
-                out[at] = (is_crowded[number] and self._may_wait(row, now)) or self._is_part(
-                    row, int(worst[number]), int(windows[number]), float(rates[number]), wholes
-                )
+            measure, window, rate = int(worst[number]), int(windows[number]), float(rates[number])
+            is_part = self._is_part(row, measure, window, rate, wholes)
+            out[hot[number]] = is_part and (track is None or track.opened is None)
+            free[number] = not is_part
+        left = hot[free]
+        for at in left[self._crowded(readings, left, worst[free], rates[free])].tolist():
+            out[at] = self._may_wait(int(readings.rows[at]), now)
         return out
 
     def released(self, readings: Readings, waiting: BOOLS, pausing: bool) -> ROWS:
@@ -104,7 +106,7 @@ class Crowds:
     def _may_wait(self, row: int, now: int) -> bool:
         """Not for ever, nor for a prefix that was acquitted, nor where a zone's attack keeps it from being told."""
         track = self._detector.tracks.get(row)
-        if track is not None and now - track.first_over > PATIENCE_NS:
+        if track is not None and (track.opened is not None or now - track.first_over > PATIENCE_NS):
             return False
         zone = self._covering.first_zone + int(self._tables.rows[row, ZONE])
         whole = self._detector.tracks.get(zone)

@@ -140,8 +140,7 @@ class Nested:
         if self._tables.rows[row, LINE] == WHOLE_ZONE:
             return row
         track = self._detector.tracks[row]
-        parts = self._covering.watched.tolist()
-        rates = dict(zip(parts, windows.rates_of(parts, track.worst), strict=True))
+        rates = self._rates(windows, track.worst)
         found, known = self._covering.narrowest(row, rates, zones[zone])
         early = not known and now - track.first_over < PATIENCE_NS
         if early and self._covering.begin_parts(row if found is None else found, now):
@@ -152,3 +151,15 @@ class Nested:
         elif found != row:
             self._detector.tracks[found] = self._detector.tracks.pop(row)
         return found
+
+    def _rates(self, windows: Windows, measure: int) -> dict[int, float]:
+        """What each part gets, by row, without the hosts in it that have attacks of their own."""
+        parts = self._covering.watched.tolist()
+        rates = dict(zip(parts, windows.rates_of(parts, measure), strict=True))
+        tracks, lines = self._detector.tracks.items(), self._tables.rows[:, LINE]
+        hosts = [row for row, track in tracks if track.opened is not None and lines[row] == 0]
+        for host, rate in zip(hosts, windows.rates_of(hosts, measure), strict=True):
+            for above in self._covering.above(host):
+                if above in rates:
+                    rates[above] -= rate
+        return rates

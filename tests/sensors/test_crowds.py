@@ -1,0 +1,89 @@
+"""Hosts of one prefix that are attacked together: one carpet, and who has an attack of its own beside it."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flooded import ICMP, V4, V6, Stage, zone
+
+from lab.packets import capture
+from lab.scenario_floods import MAKERS
+from lab.scenario_order import Order, Spread
+from rules.traffic import State
+from sensors import analyze
+from sensors.crowds import LEAST
+
+FIRST = ip_network("198.51.101.0/32")
+PART = "198.51.101.0/27"
+ALONE = ip_network("198.51.101.200/32")
+PATIENCE = 2.0
+
+
+def hosts(count: int) -> list[str]:
+    return [f"198.51.101.{number}/32" for number in range(count)]
+
+
+@pytest.mark.parametrize("rate", [5_500, 7_000, 70_000])
+def test_many_hosts_above_their_limits_are_one_attack_on_their_prefix(rate: float) -> None:
+    stage = Stage(zone(V4))
+    stage.run(1, (FIRST, 32, 50))
+    stage.run(3, (FIRST, 32, rate))
+    stage.run(4)
+    assert stage.told() == [PART]
+    assert stage.told(State.OVER) == [PART]
+    assert stage.engine.suspicions == 0
+
+
+def test_many_subnets_above_their_limits_are_one_attack_on_the_48() -> None:
+    stage = Stage(zone(V6))
+    stage.run(2, (ip_network("2001:db8:7::1/128"), LEAST, 7_000))
+    [told] = stage.told()
+    assert ip_network(told).prefixlen < 128
+
+
+def test_a_few_victims_side_by_side_are_attacked_each() -> None:
+    stage = Stage(zone(V4))
+    stage.run(2, (FIRST, LEAST - 1, 7_000))
+    assert sorted(stage.told()) == sorted(hosts(LEAST - 1))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_who_gets_far_more_than_the_others_is_attacked_by_itself(later: bool) -> None:
+    stage = Stage(zone(V4))
+    if later:
+        stage.run(1, (FIRST, 32, 6_000))
+    stage.run(2, (FIRST, 32, 6_000), (ALONE, 1, 90_000))
+    assert sorted(stage.told()) == sorted([PART, str(ALONE)])
+
+
+def test_who_is_hit_in_another_way_is_attacked_by_itself() -> None:
+    stage = Stage(zone(V4))
+    stage.run(1, (FIRST, 32, 6_000))
+    stage.run(1, (FIRST, 32, 6_000), (FIRST, 1, 3_000, ICMP))
+    assert stage.told() == [PART, str(FIRST)]
+
+
+@pytest.mark.parametrize("sole", [False, True])
+def test_where_the_prefix_may_get_as_much_its_hosts_are_told(sole: bool) -> None:
+    """Beside one host's flood it is above its limit, and what is left of it never is."""
+    stage = Stage(zone(V4, prefix_factor=256))
+    scattered = [ip_network(f"198.51.101.{number}/32") for number in range(0, 240, 12)]
+    stage.run(PATIENCE + 1, *((host, 1, 6_000.0) for host in scattered), (ALONE, 0 if sole else 1, 2_000_000))
+    expected = [str(host) for host in scattered] + ([] if sole else [str(ALONE)])
+    assert sorted(stage.told()) == sorted(expected)
+
+
+@pytest.mark.parametrize(("family", "count", "each"), [("udp_flood", 200, 1_800), ("syn_flood", 128, 1_000)])
+@pytest.mark.parametrize("seconds", [0.6, 1.5])
+def test_a_capture_of_a_carpet_is_one_incident(
+    family: str, count: int, each: int, seconds: float, tmp_path: Path
+) -> None:
+    """Be each host's share too little for an attack on it, or enough."""
+    random = np.random.default_rng(5)
+    times = np.sort(random.integers(0, int(seconds * 1e9), int(count * each * seconds)))
+    target = ip_network("203.0.113.0/24")
+    capture(tmp_path / "carpet.pcap", MAKERS[family](Order(target, times, random, Spread.BOTNET, 0, count)))
+    [incident] = analyze.run(tmp_path / "carpet.pcap").incidents
+    assert incident.attack.target == target
+    assert [str(share.vector) for share in incident.attack.vectors][:1] == [family]
