@@ -124,7 +124,8 @@ def _services(entries: ANY) -> NDArray[np.int64]:
     keys = entries["protocol"].astype(np.int64) << 16 | lower
     out = np.full(len(entries), -1, np.int64)
     found, places, counts = np.unique(keys[ported], return_inverse=True, return_counts=True)
-    counts_enough = counts >= max(_SERVICE_PACKETS, _SERVICE_SHARE * len(entries))
+    # Of what came: the SYNs added to it would hide a small service behind a large one's clients.
+    counts_enough = counts >= max(_SERVICE_PACKETS, _SERVICE_SHARE * np.count_nonzero(entries["weight"]))
     numbers = np.where(counts_enough, np.cumsum(counts_enough) - 1, -1)
     out[ported] = numbers[places] if len(found) else -1
     return out
