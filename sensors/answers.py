@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sensors import ordinary
 from sensors.headers import HAS_FLAGS, Kind
-from sensors.origins import folded
+from sensors.origins import flows, folded
 from sensors.tables import ANY
 from sensors.unwanted import refused
 
@@ -111,7 +111,7 @@ def _answered(peers: _Peers, part: BOOLS, mine: BOOLS) -> BOOLS:
 def _completed(tcp: ANY, outgoing: ANY, seconds: float) -> BOOLS:
     """Which TCP packets belong to handshakes that were completed, or to flows that go on and on."""
     kinds = tcp["kind"]
-    _, flow, counts = np.unique(ordinary.flows(tcp), return_inverse=True, return_counts=True)
+    _, flow, counts = np.unique(flows(tcp), return_inverse=True, return_counts=True)
     has = {kind: _among(flow, kinds == kind, len(counts)) for kind in (Kind.SYN, Kind.ACK)}
     # A handshake that is completed was meant, and so is what follows one.
     out: BOOLS = (kinds == Kind.SYN) & has[Kind.ACK]

@@ -108,12 +108,12 @@ class Connections:
             self._open["stands"] = np.maximum(self._open["stands"], handed.one_of)
         self._begin(tcp, lots, handed.one_of)
         self._count(tcp[tcp["kind"] != Kind.SYN])
-        ended = [_keys(tcp[np.isin(tcp["kind"], _ENDS)])]
+        ended = [flows(tcp[np.isin(tcp["kind"], _ENDS)])]
         # What gets on with its work is no longer of interest.
         done = self._open["done"] | (self._open["data"] - 1 - self._pieces() > _WORK)
         if self._answers:
             answers = _turned(self._part(handed, "source_port")[0])
-            ended.append(_keys(answers[np.isin(answers["kind"], _ENDS)]))
+            ended.append(flows(answers[np.isin(answers["kind"], _ENDS)]))
             # Kept: otherwise what it says next would be that of a connection older than the capture.
             self._open["done"] |= done | self._served(answers)
             done = np.zeros(len(done), bool)
@@ -171,7 +171,7 @@ class Connections:
 
     def _among(self, packets: ANY) -> tuple[NDArray[np.int64], ANY]:
         """The packets of connections in the table, and whose lines those are."""
-        at, known = _places(self._open["flow"], _keys(packets))
+        at, known = _places(self._open["flow"], flows(packets))
         return at[known], packets[known]
 
     def _count(self, tcp: ANY) -> None:
@@ -203,13 +203,6 @@ class Connections:
         return out
 
 
-def _keys(entries: ANY) -> NDArray[np.uint64]:
-    """Connections as numbers, servers told apart."""
-    server = entries["destination_high"] * np.uint64(0xC2B2AE3D27D4EB4F) ^ entries["destination_low"]
-    out: NDArray[np.uint64] = flows(entries) ^ server * np.uint64(0x9E3779B97F4A7C15)
-    return out
-
-
 def _places(among: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where keys stand among ascending ones, and which of them do at all."""
     if not len(among):
@@ -221,7 +214,7 @@ def _places(among: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArra
 
 def _opened(first: ANY, lots: NDArray[np.uint32], one_of: int) -> ANY:
     """New lines for connections that begin here."""
-    keys, places = np.unique(_keys(first), return_index=True)
+    keys, places = np.unique(flows(first), return_index=True)
     out = np.zeros(len(keys), OPEN)
     first = first[places]
     out["flow"] = keys

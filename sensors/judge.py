@@ -38,7 +38,7 @@ from sensors.floors import (
     least_carpet,
 )
 from sensors.headers import Kind
-from sensors.origins import folded, varied
+from sensors.origins import flows, folded, varied
 from sensors.sessions import session_vector
 from sensors.tables import ANY, key
 from sensors.unwanted import forged, insisting, refused
@@ -217,7 +217,7 @@ def _condemned(view: _View, kind: Kind, member: BOOLS) -> BOOLS:
         guilty = not _are_refusals(view, member) or view.above(member, FLOORS[Kind.SYN_ACK])
     elif kind is Kind.ACK:
         # Where connections are made all the time, some were made before anybody looked.
-        made = np.isin(ordinary.flows(view.incoming), ordinary.begun(view.incoming))
+        made = np.isin(flows(view.incoming), ordinary.begun(view.incoming))
         guilty &= view.weights[member].sum() >= 2 * view.weights[made].sum()
     elif kind is Kind.FRAGMENT and guilty and not view.is_diffuse(member):
         parts = ordinary.are_trains(view.incoming[member], view.weights[member])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS
 from sensors.headers import HAS_PORTS, IS_IPV6, Kind
-from sensors.origins import folded
+from sensors.origins import flows, folded
 from sensors.tables import ANY
 
 BOOLS = NDArray[np.bool_]
@@ -49,13 +49,6 @@ RARE = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in _BU
 """Ports of services that nobody gets thousands of answers from in a second, one server's or many's."""
 _TALKING = [port for port, name in AMPLIFICATION_SERVICES.items() if name in CONVERSATIONS]
 _CONNECTIONLESS = [port for port, name in AMPLIFICATION_SERVICES.items() if name not in CONVERSATIONS]
-
-
-def flows(entries: ANY) -> NDArray[np.uint64]:
-    """Source, source port and destination port as one number each."""
-    ports = entries["source_port"].astype(np.uint64) << np.uint64(16) | entries["destination_port"]
-    out: NDArray[np.uint64] = folded(entries, "source") * np.uint64(0xD6E8FEB86659FD93) ^ ports
-    return out
 
 
 def begun(incoming: ANY) -> NDArray[np.uint64]:

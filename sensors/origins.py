@@ -66,9 +66,10 @@ def varied(entries: ANY, side: str) -> float:
 
 
 def flows(entries: ANY) -> NDArray[np.uint64]:
-    """Source, source port and destination port as one number each."""
+    """Source, destination and both ports as one number each: who sends to many hosts from one port has many flows."""
     ports = entries["source_port"].astype(np.uint64) << np.uint64(16) | entries["destination_port"]
-    out: NDArray[np.uint64] = folded(entries, "source") * np.uint64(0xD6E8FEB86659FD93) ^ ports
+    ends = folded(entries, "source") * np.uint64(0xD6E8FEB86659FD93) ^ folded(entries, "destination")
+    out: NDArray[np.uint64] = ends * np.uint64(0xC2B2AE3D27D4EB4F) ^ ports
     return out
 
 

@@ -125,6 +125,16 @@ def test_half_open_syns_over_a_prefix_are_a_carpet_earlier(rate: int, senders: i
     assert not judge_prefix(PREFIX, visitors, NOBODY, 1.0).guilty
 
 
+@pytest.mark.parametrize(("to", "expected"), [(256, True), (1, False)])
+def test_who_sends_to_many_hosts_from_one_port_goes_on_with_none_of_them(to: int, expected: bool) -> None:
+    """Seen in one direction: a carpet of bots that keep their ports, and as many streams to a host each."""
+    bots, rate = 1_000, 300_000
+    flood = got(Kind.UDP, rate, np.tile(anywhere(bots), rate // bots), (4_000 + np.arange(rate) % bots, 80), 900)
+    hosts = np.arange(rate) // bots % 256 if to > 1 else np.arange(rate) % bots % 256
+    flood["destination_low"] = MAPPED | (HOST & ~0xFF) + hosts
+    assert judge_prefix(PREFIX, flood, NOBODY, 1.0).guilty == expected
+
+
 @pytest.mark.parametrize("kind", [Kind.ACK, Kind.FIN])
 def test_segments_that_the_host_refuses_are_a_flood_earlier(kind: Kind) -> None:
     flood = got(kind, 1_900, anywhere(1_900), (np.arange(1_900) + 1_024, 80))
