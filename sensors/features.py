@@ -34,17 +34,19 @@ def options(base: Match, part: ANY, sparing: bool) -> tuple[Option, ...]:
     """What may be added to a rule for these packets, none of them later fragments; `sparing`: normal traffic is known,
     so that it shows whether fragile components spare any."""
     found: list[Option] = []
-    has_ports = bool((part["marks"] & HAS_PORTS != 0).all()) and base.icmp_type is None
+    # Packets cut short in the transport header have no ports; a few of them must not hide the others'.
+    ported = part[part["marks"] & HAS_PORTS != 0]
+    has_ports = len(ported) > 0 and base.icmp_type is None
     if has_ports:
-        found += [(Component.DESTINATION_PORT, value) for value in _most_common(part["destination_port"])]
+        found += [(Component.DESTINATION_PORT, value) for value in _most_common(ported["destination_port"])]
         if base.source_port is None:
-            found += [(Component.SOURCE_PORT, value) for value in _most_common(part["source_port"])]
+            found += [(Component.SOURCE_PORT, value) for value in _most_common(ported["source_port"])]
     if not sparing:
         return tuple(found)
     if has_ports and base.source_port is None:
-        found += [(Component.SOURCE_PORT, value) for value in _ranges(part["source_port"], 0, 65_535)]
+        found += [(Component.SOURCE_PORT, value) for value in _ranges(ported["source_port"], 0, 65_535)]
     if has_ports:
-        found += [(Component.DESTINATION_PORT, value) for value in _ranges(part["destination_port"], 0, 65_535)]
+        found += [(Component.DESTINATION_PORT, value) for value in _ranges(ported["destination_port"], 0, 65_535)]
     found += [(Component.PACKET_LENGTH, value) for value in _lengths(part["length"], base)]
     if base.tcp_flags is not None:
         found += [(Component.TCP_FLAGS, value) for value in _flags(part)]

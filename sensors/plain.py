@@ -35,6 +35,8 @@ _TCP_FLAGS = {
 }
 _PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135, 136, 137))}
 """Types that the network needs to work (RFC 1191, RFC 4890 §4.3): never in a rule of ours."""
+_MOSTLY = 0.5
+"""Share of segments with flags from which on those tell a flood, and no packets cut short."""
 _REFLECTOR_PORTS = {service: port for port, service in AMPLIFICATION_SERVICES.items()}
 
 
@@ -67,12 +69,16 @@ def bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
         yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS[vector.kind])
         if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
-    elif vector.kind == "tcp_flood" and (part["marks"] & HAS_FLAGS != 0).all():
-        for flags in common(part["tcp_flags"] & _ALL_FLAGS):
+    elif vector.kind == "tcp_flood" and (has_flags := part["marks"] & HAS_FLAGS != 0).mean() >= _MOSTLY:
+        for flags in common(part["tcp_flags"][has_flags] & _ALL_FLAGS):
             absent = (_ALL_FLAGS & ~flags,) if flags != _ALL_FLAGS else ()
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_flags(flags, *absent))
     elif vector.kind in ("icmp_flood", "icmpv6_flood"):
         protocol = ICMP if vector.kind == "icmp_flood" else ICMPV6
+        if (protocol == ICMPV6) != (target.version == 6):
+            # The other family's ICMP: nobody needs any of it.
+            yield Match(destination=target, protocol=Numeric.only(protocol))
+            return
         types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
         if types:
             yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=Numeric.only(*types))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mixes import pool, vectors
 from packets import Packet, selects
 
+from rules.components import Numeric
 from rules.match import Family, Match, Network
 from rules.platforms import PROFILES, match_findings
 from rules.traffic import Signature, Vector
@@ -256,3 +257,46 @@ def test_ipv6_to_an_ipv4_address_ends_no_sensor() -> None:
     sample["marks"] |= IS_IPV6
     picture = classify(sample, by_bytes=False, target=V4)
     assert signatures(V4, sample, picture, pool(None, V4)[::6], severity=4.0) == ()
+
+
+def test_a_small_service_beside_a_large_one_of_many_clients_is_one() -> None:
+    normal = some(pool(Vector("ack_flood"), V4), 0, 3_000).copy()
+    normal["source_low"] = MAPPED | (0x08000000 + np.arange(len(normal)))
+    normal["source_port"], normal["destination_port"] = 50_000, 443
+    calls = normal[:60]
+    calls["protocol"], calls["kind"], calls["marks"], calls["destination_port"] = 17, Kind.UDP, HAS_PORTS, 5_060
+    calls["source_low"] = MAPPED | (0x09000000 + np.arange(60) // 20)
+    prepared = Normal.of(normal)
+    hit = np.arange(len(prepared.entries)) < 20
+    assert prepared.harm(hit) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("kind", ["udp_flood", "tcp_flood"])
+def test_few_packets_without_ports_or_flags_make_no_rule_wider(kind: str) -> None:
+    sample = some(pool(Vector("udp_flood" if kind == "udp_flood" else "syn_flood"), V4), 0, 3_000).copy()
+    if kind == "tcp_flood":
+        sample["kind"], sample["tcp_flags"] = Kind.TCP_OTHER, 3
+    else:
+        sample["destination_port"] = 9_999
+    bits = np.uint8(HAS_PORTS | HAS_FLAGS)
+    for cut in (np.arange(0), np.arange(0, 3_000, 500)):
+        sample["marks"][cut] &= ~bits
+        for field in ("source_port", "destination_port", "tcp_flags"):
+            sample[field][cut] = 0
+        picture = classify(sample, by_bytes=False, target=V4)
+        [rule] = signatures(V4, sample, picture, pool(None, V4)[::6], severity=4.0)
+        assert str(picture.vectors[0].vector) == kind
+        assert rule.separates and rule.coverage >= 0.99 and rule.collateral == 0
+
+
+@pytest.mark.parametrize(("target", "protocol", "kind"), [(V4, 58, Kind.ICMPV6), (V6, 1, Kind.ICMP)])
+@pytest.mark.parametrize("icmp_type", [3, 135, 200])
+def test_the_icmp_of_the_other_family_is_dropped_whatever_its_type(
+    target: Network, protocol: int, kind: Kind, icmp_type: int
+) -> None:
+    sample = some(pool(Vector("icmp_flood" if target is V4 else "icmpv6_flood"), target), 0, 3_000).copy()
+    sample["protocol"], sample["kind"], sample["icmp_type"] = protocol, kind, icmp_type
+    picture = classify(sample, by_bytes=False, target=target)
+    [rule] = signatures(target, sample, picture, pool(None, target)[::6], severity=4.0)
+    assert rule.match == Match(destination=target, protocol=Numeric.only(protocol)) and rule.separates
+    assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
