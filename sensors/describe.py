@@ -15,7 +15,7 @@ from sensors.headers import COLUMNS, HEADER, Kind
 from sensors.judge import Verdict
 from sensors.matching import selected
 from sensors.newest import newest, rates_of
-from sensors.origins import Origins
+from sensors.observed import observations
 from sensors.pace import Look
 from sensors.remembered import Remembered, thinned
 from sensors.reservoir import FULL, Reservoir
@@ -110,7 +110,7 @@ class Describer:
         attack.counted = sum(1 << kind for kind in np.unique(sample["kind"]).tolist())
         self._propose(attack, Evidence.of(sample, normal, attack.severity, anyway), anyway, glance)
         attack.confidence = confidence(attack.picture, sample, normal, attack.severity)
-        attack.details = observations(sample, attack.picture.origins)
+        attack.details = observations(sample, attack.picture.origins, attack.target)
 
     def _whole(self, tables: Tables, attack: Attack, reported: Iterable[Network]) -> tuple[ANY, ANY]:
         """What a capture shows of an attack from beginning to end, thinned, and all that its target got meanwhile."""
@@ -267,21 +267,3 @@ def _claim(attack: Attack, incoming: ANY, kept: NDArray[np.bool_]) -> None:
     if kept.any():
         attack.last_ns = int(incoming["time"][kept].max())
         attack.packets = round(attack.packets * float(incoming["weight"][kept].sum() / incoming["weight"].sum()))
-
-
-def observations(sample: ANY, where: Origins) -> dict[str, object]:
-    """What a person would note of an attack: its most frequent sources, ports, lengths, hop limits."""
-    total = int(sample["weight"].sum())
-    out: dict[str, object] = {
-        "sources": [
-            {"address": str(host.network_address), "packets": round(share * total), "share": round(share, 4)}
-            for host, share in where.top
-        ],
-        "source_entropy": round(where.entropy, 4),
-        "scan": where.scans,
-    }
-    for name, field, mark in (("source_ports", "source_port", 1), ("destination_ports", "destination_port", 1),
-                              ("lengths", "length", 0), ("ttls", "ttl", 0)):  # fmt: skip
-        values, times = np.unique(sample[field][(sample["marks"] & mark) == mark], return_counts=True)
-        out[name] = {str(int(values[at])): int(times[at]) for at in np.argsort(-times)[:5]}
-    return out

@@ -16,11 +16,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from sensors.progress import telling
+
 _TOP = 5
 """Sources, ports and such that are shown."""
 _PLAIN_SECONDS = 600
 """From which on nobody counts in seconds."""
 _LONGEST_NAME = 28
+_COMPILING = "compiling, once: a minute or two"
 _OBSERVED = {
     "source_ports": "source ports",
     "destination_ports": "to ports",
@@ -30,17 +33,31 @@ _OBSERVED = {
 
 
 @contextmanager
-def watching(path: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, for as long as the file is read; nothing where nobody watches."""
+def watching(path: str, compiles: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, for as long as the file is read; nothing where nobody watches. `compiles`: when nothing
+    is read for seconds, that is why."""
     if not sys.stderr.isatty():
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    name = Path(path).name
+    # A longer one leaves no room for the bar.
+    shown = escape(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…")
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        name = Path(path).name
-        # A longer one leaves no room for the bar.
-        task = bar.add_task(escape(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"), total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
+        task = bar.add_task(shown, total=None)
+        is_reading = not compiles
+
+        def tell(done: int, size: int) -> None:
+            nonlocal is_reading
+            is_reading = True
+            bar.update(task, description=shown, completed=done, total=size)
+
+        def excuse(seconds: float) -> None:
+            if not is_reading:
+                bar.update(task, description=_COMPILING)
+
+        with telling(excuse):
+            yield tell
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -131,6 +148,9 @@ def _lines(incident: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "confidence", f"{incident['confidence']:.0%}"
     if details.get("connections"):
         yield "connections", f"{details['connections']:,} at its worst"
+    if details.get("targets"):
+        most = ", ".join(f"{host} ({count:,})" for host, count in details["targets"].items())
+        yield "hosts", f"{details['target_count']:,}, most of it to {most}"
     for key, name in _OBSERVED.items():
         if details.get(key):
             yield name, ", ".join(f"{value} ({count:,})" for value, count in list(details[key].items())[:_TOP])

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,3 +88,6 @@ def test_a_capture_of_a_carpet_is_one_incident(
     [incident] = analyze.run(tmp_path / "carpet.pcap").incidents
     assert incident.attack.target == target
     assert [str(share.vector) for share in incident.attack.vectors][:1] == [family]
+    told: Any = incident.attack.details
+    assert told["target_count"] > LEAST
+    assert len(told["targets"]) == 5 and all(host.startswith("203.0.113.") for host in told["targets"])
