@@ -6,15 +6,26 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import pcapy
+
 from rules.errors import Problem, Refused
 from sensors.settings import SensorSettings
+
+_KINDS = (1, 12, 105, 127)
+"""Ethernet, bare IP, 802.11 without and with what the radio says: libpcap's numbers of what interfaces hand over."""
+_WHOLE = 65_535
 
 
 def check(settings: SensorSettings) -> int | None:
     """Takes the place and the state directory that are asked for, and raises `Refused` with everything that is not
     there, or not for us. Gives the descriptor that holds the directory for as long as it is open, so for the life of
     the process; None where there is no such directory."""
-    problems = [*_place(settings), *_interfaces(settings.capture.interfaces)]
+    problems = [
+        *_place(settings),
+        *_interfaces(settings.capture.interfaces),
+        *_filter(settings.capture.filter),
+        *_metrics(settings),
+    ]
     directory, held = _state_directory(settings), None
     # Who is refused anyway makes no directory: it would be the wrong user's after a try by root.
     if directory and (not problems or os.access(directory, os.F_OK)):
@@ -96,6 +107,35 @@ def _interfaces(names: tuple[str, ...]) -> Iterator[Problem]:
     except PermissionError:
         reason = "capturing needs CAP_NET_RAW: run this as root, or by its systemd unit"
         yield Problem("interfaces", " ".join(names), reason)
+
+
+def _filter(text: str | None) -> Iterator[Problem]:
+    """One that holds for no kind of interface; whether it holds for these, their rings say."""
+    reason = ""
+    for kind in _KINDS if text else ():
+        try:
+            pcapy.compile(kind, _WHOLE, text, 1, 0xFFFFFFFF)
+        except (pcapy.BPFError, pcapy.PcapError) as error:
+            reason = reason or str(error)
+        else:
+            return
+    if reason:
+        yield Problem("filter", text or "", f"is no filter libpcap knows: {reason}")
+
+
+def _metrics(settings: SensorSettings) -> Iterator[Problem]:
+    port = settings.metrics_port
+    if port is None:
+        return
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(settings.metrics_address, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind(place)
+            # A port that somebody listens on can be bound, with that option.
+            trying.listen(1)
+    except OSError as error:
+        yield Problem("sensor.metrics_port", str(port), f"can't be listened on: {error.strerror}")
 
 
 def _state_directory(settings: SensorSettings) -> Path | None:

@@ -132,6 +132,35 @@ def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ready.hold(tmp_path / "file" / "sensor")
 
 
+def found(asked: SensorSettings) -> dict[str, str]:
+    """The fields of what is refused beside a missing interface, and why."""
+    with pytest.raises(Refused) as error:
+        ready.check(asked)
+    return {one.field: one.reason for one in error.value.problems if one.field != "interfaces"}
+
+
+@pytest.mark.parametrize(
+    "words", ["tcp port 80 or udp", "vlan 5 and tcp", "wlan type mgt", "not ether host 0:0:0:0:0:1"]
+)
+def test_a_filter_that_some_kind_of_interface_knows_may_be_tried(words: str) -> None:
+    assert found(SensorSettings("s", Capturing(("nosuch0",), filter=words), ())) == {}
+
+
+def test_a_filter_that_no_interface_knows_and_a_port_that_is_taken_are_said_with_all_else() -> None:
+    capture = Capturing(("nosuch0",), filter="tcp port foo and")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        why = found(SensorSettings("s", capture, (), metrics_port=port))
+    assert why == {
+        "filter": "is no filter libpcap knows: unknown port 'foo'",
+        "sensor.metrics_port": "can't be listened on: Address already in use",
+    }
+    # Now that it is free, it can be looked at again and again, and taken.
+    for _ in range(2):
+        assert "sensor.metrics_port" not in found(SensorSettings("s", capture, (), metrics_port=port))
+    socket.create_server(("127.0.0.1", port)).close()
+
+
 def test_a_metrics_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
