@@ -36,10 +36,15 @@ def enforce(
 
 
 def analyze(
-    capture: Annotated[Path | None, typer.Argument(help="A pcap or pcapng file; `-` reads standard input")] = None,
+    capture: Annotated[
+        Path | None, typer.Argument(readable=False, help="A pcap or pcapng file; `-` reads standard input")
+    ] = None,
     access_log: Annotated[
         list[Path] | None,
-        typer.Option(help="Instead of a capture, a web server's log (nginx, Apache, Caddy, HAProxy); may be repeated"),
+        typer.Option(
+            readable=False,
+            help="Instead of a capture, a web server's log (nginx, Apache, Caddy, HAProxy); may be repeated",
+        ),
     ] = None,
     zone: Annotated[
         list[str] | None,
@@ -59,6 +64,7 @@ def analyze(
     nothing."""
     from sensors import analyze as analysis
     from sensors import analyze_logs
+    from sensors.signals import interruptible
     from stopbank.report import print_log_report, print_report, watching
 
     try:
@@ -72,7 +78,7 @@ def analyze(
         elif capture is None:
             raise Refused("capture", "", "is missing: name a capture file, or web servers' logs with --access-log")
         else:
-            with watching(str(capture)) as progress:
+            with interruptible(), watching(str(capture), compiles=str(capture) != "-") as progress:
                 found = analysis.run(capture, prefixes, pps, progress=progress).to_json()
     except Refused as error:
         refuse(error, as_json, code=2)

@@ -1,5 +1,6 @@
 """`stopbank sensor run|compile|enroll|top`: the sensor of this machine."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,7 @@ def compile_command(
 ) -> None:
     """Compiles the packet kernel into the sensor's cache, so that `run` starts at once. Quick when it is there."""
     from sensors.live import COMPILING, compile_kernel
+    from sensors.signals import interruptible
     from stopbank import wiring
 
     where = cache.resolve() if cache else wiring.kernel_cache(loaded(config))
@@ -72,7 +74,8 @@ def compile_command(
         typer.echo(f"{COMPILING}: {seconds:.0f} s so far", err=True)
 
     try:
-        took = compile_kernel(where, say)
+        with interruptible():
+            took = compile_kernel(where, say)
     except OSError as error:
         fail(f"{error.filename or where}: {error.strerror}")
     show(None, False, f"the packet kernel is in {where} ({took:.1f} s)")
@@ -91,11 +94,24 @@ def top(
     path = wiring.sensor_directory(loaded(config)) / SOCKET
     shown = ask(path)
     if shown is None:
-        fail(f"no sensor runs here that this user may ask ({path})", REFUSED)
+        fail(_silent(path), REFUSED)
     if once or as_json or not sys.stdout.isatty():
         show(shown, as_json, plain(shown))
         return
     _draw(path)
+
+
+def _silent(path: Path) -> str:
+    """Why nobody answers there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return f"no sensor runs here, or it still starts: there is no {path}"
+    except OSError as error:
+        return f"{path}: {error.strerror}: ask as root, or as the user that the sensor runs as"
+    if not os.access(path, os.W_OK):
+        return f"{path}: Permission denied: ask as root, or as the user that the sensor runs as"
+    return f"no sensor runs here: nobody answers at {path}"
 
 
 def _draw(path: Path) -> None:
@@ -110,8 +126,8 @@ def _draw(path: Path) -> None:
         try:
             while True:
                 shown = ask(path)
-                gone = Text(f"no sensor runs here ({path}); waiting for it", style="red")
-                screen.update(render(shown) if shown else gone, refresh=True)
+                page = render(shown) if shown else Text(f"{_silent(path)}; waiting for it", style="red")
+                screen.update(page, refresh=True)
                 time.sleep(1)
         except KeyboardInterrupt:
             return

@@ -58,6 +58,23 @@ assert told.wait(30) and not stop.is_set()
 log.info("done")
 print(out.getvalue(), end="")
 """
+COMPUTING = """
+import hashlib, signal
+from sensors.signals import interruptible
+
+for _ in range(2):
+    try:
+        with interruptible():
+            pass
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise SystemExit("Ctrl-C did nothing")
+with interruptible():
+    print("compiling", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
 TOLD = "settings are read at start only"
 
 
@@ -114,6 +131,14 @@ def test_a_terminal_that_goes_away_ends_it(program: str) -> None:
         assert watched.wait(20) == 0
     for one in (ours, theirs):
         os.close(one)
+
+
+def test_ctrl_c_ends_what_only_computes_at_once_and_is_as_ever_afterwards() -> None:
+    with process(COMPUTING) as computing:
+        assert computing.stdout is not None
+        computing.send_signal(signal.SIGINT)
+        assert computing.wait(20) == 130
+        assert computing.stdout.read() == "\ninterrupted\n"
 
 
 def test_a_hangup_in_the_middle_of_a_line_of_the_log_is_told_after_it() -> None:

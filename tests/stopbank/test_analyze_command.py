@@ -102,6 +102,18 @@ def test_what_cannot_be_read_is_one_line_and_exit_2(tmp_path: Path) -> None:
         assert why in error
 
 
+def test_a_file_that_this_user_may_not_read_is_said_like_all_else(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(pcap(FLOOD[:5]))
+    path.chmod(0)
+    confined = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    program = [*confined, sys.executable, "-c", "from stopbank.cli import main; main()", "analyze"]
+    for words, field in (((), "capture"), (("--access-log",), "access_log")):
+        done = subprocess.run([*program, *words, str(path)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: {field}: '{path}': can't be read: Permission denied\n"
+
+
 def test_an_attack_without_a_rule_says_why(tmp_path: Path) -> None:
     path = tmp_path / "slow.pcap"
     capture(path, scenario("http_slow", 3).packets)

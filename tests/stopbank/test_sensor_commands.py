@@ -1,12 +1,19 @@
 """`stopbank sensor …` on the intake's machine, and settings of a sensor that can't be."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_link import wait_for
 
 from intake.authority import Authority
 from intake.registry import Registry
@@ -81,10 +88,59 @@ def test_an_enrolled_sensor_can_be_bound_to_other_zones(run: Run, tmp_path: Path
     assert json.loads(run("sensor", "list", "--json").out)[0]["zones"] == ["*"]
 
 
-def test_where_no_sensor_runs_top_says_so_in_a_line(run: Run) -> None:
-    for extra in ((), ("--once",), ("--json",)):
+def test_where_no_sensor_answers_top_says_why_in_a_line(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "sensor" / "status.sock"
+
+    def said(*extra: str) -> str:
         done = run("sensor", "top", *extra)
-        assert done.code == 1 and done.err.startswith("error: no sensor runs here") and done.err.count("\n") == 1
+        assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+        return str(done.err)
+
+    for extra in ((), ("--once",), ("--json",)):
+        assert said(*extra) == f"error: no sensor runs here, or it still starts: there is no {path}\n"
+    path.parent.mkdir(parents=True)
+    with closing(listening(path)):
+        pass
+    assert said() == f"error: no sensor runs here: nobody answers at {path}\n"
+
+
+def test_who_may_not_ask_the_sensor_is_told_to_be_another_user(tmp_path: Path) -> None:
+    directory = tmp_path / "state" / "sensor"
+    directory.mkdir(parents=True)
+    confined = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    program = [*confined, sys.executable, "-c", "from stopbank.cli import main; main()", "sensor", "top"]
+    environment = os.environ | {"STOPBANK_PATHS__STATE": str(tmp_path / "state")}
+    path = directory / "status.sock"
+    with closing(listening(path)):
+        for one, mode in ((path, 0o400), (directory, 0o600)):
+            one.chmod(mode)
+            done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"error: {path}: Permission denied: ask as root, or as the user")
+    directory.chmod(0o700)
+
+
+def test_who_compiles_is_not_held_by_ctrl_c(tmp_path: Path) -> None:
+    program = "from stopbank.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "sensor", "compile", "--cache", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as compiling:  # fmt: skip
+        try:
+            wait_for(lambda: any(tmp_path.rglob("*.nbc")))
+            compiling.send_signal(signal.SIGINT)
+            assert compiling.wait(20) == 130
+            assert compiling.stdout is not None and "Traceback" not in compiling.stdout.read()
+        finally:
+            compiling.kill()
+
+
+def listening(path: Path) -> socket.socket:
+    """A socket there, as a sensor's."""
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen()
+    return made
 
 
 @pytest.mark.parametrize(
