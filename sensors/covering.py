@@ -208,6 +208,13 @@ class Covering:
                 return
             at = block + (int(rows[row, KEY_HIGH]) >> int(rows[at, SHIFT]) & 15)
 
+    def around(self, rows: list[int]) -> Iterator[int]:
+        """What all of these lie in or are, narrowest first, without zones."""
+        first, *others = (dict.fromkeys((one, *self.above(one))) for one in rows)
+        for row in first:
+            if row < self.first_zone and all(row in other for other in others):
+                yield row
+
     def narrowest(self, row: int, rates: dict[int, float], zone: Zone) -> tuple[int | None, bool]:
         """The narrowest part that explains what the prefix gets, of those that the zone holds, None where it holds
         none; and whether its own parts are known, so that it is the narrowest indeed. `rates`: of each part, in what

@@ -15,7 +15,7 @@ from rules.zone import Zone
 from sensors import fanout, newest, sources, tables, walk
 from sensors.baseline_limits import Learning
 from sensors.covering import Covering
-from sensors.crowds import Crowds
+from sensors.crowds import Crowd, Crowds
 from sensors.describe import Describer
 from sensors.detect import Detector
 from sensors.following import Following
@@ -190,11 +190,11 @@ class Engine:
         """Follows what is busy; gives what `settled` gives for the next tick."""
         sums, following = self._measures.sums, self._following
         is_covering = bool(self.tables.state[COVERING])
-        waiting = self._crowds.waiting(readings, sums, now) if is_covering else np.zeros(len(readings.rows), bool)
-        following.step(readings, waiting, now)
+        crowd = self._crowds.look(readings, sums, now) if is_covering else Crowd(np.zeros(len(readings.rows), bool), {})
+        following.step(readings, crowd.waiting, now)
         if is_covering:
-            self._nested.step(readings, waiting, self._windows, self._zones, now, following.follow)
-            for number in self._crowds.released(readings, waiting, pausing).tolist():
+            self._nested.step(readings, crowd, self._windows, self._zones, now, following.follow)
+            for number in self._crowds.released(readings, crowd, pausing).tolist():
                 following.step_one(readings, number, now)
             self._covering.divide(readings, self._measures.lines, sums, now)
         return None if self._judging else settled(readings, self._detector.tracks, self._covering, now)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rules.zone import Zone
 from sensors.covering import Covering
+from sensors.crowds import Crowd
 from sensors.detect import Change, Detector
 from sensors.limits import FLOATS
 from sensors.readings import BITS, SHORT, Readings
@@ -41,13 +42,13 @@ class Nested:
     def step(
         self,
         readings: Readings,
-        waiting: NDArray[np.bool_],
+        crowd: Crowd,
         windows: Windows,
         zones: Sequence[Zone],
         now: int,
         follow: Follow,
     ) -> None:
-        """Takes the readings of one tick; what those get who are `waiting` (`sensors.crowds`) stays with the prefix."""
+        """Takes the readings of one tick; what a crowd's hosts get stays with the prefix."""
         is_wide = readings.lines > 0
         # What is taken away makes nothing louder.
         if not (is_wide & ((readings.loud != 0) | readings.tracked)).any():
@@ -57,7 +58,7 @@ class Nested:
         order = order[np.argsort(readings.lines[order], kind="stable")]
         rows = readings.rows[order].tolist()
         places = {row: place for place, row in enumerate(rows)}
-        left = self._left(readings, waiting, order, places, windows)
+        left = self._left(readings, crowd.waiting, order, places, windows)
         interesting = set(np.flatnonzero((left.severity >= 1).any(axis=1) | left.crossed.any(axis=1)).tolist())
         begun: set[int] = set()
         for place in range(len(rows) - 1, -1, -1):
@@ -75,9 +76,12 @@ class Nested:
             change = self._detector.step(row, self._name(row), severity, [0.0] * len(severity), crossed, now)
             if change is Change.STARTED:
                 begun.add(row)
-                found = self._explained(row, int(readings.zones[number]), windows, zones, now)
+                zone = zones[int(readings.zones[number])]
+                members = next((crowd.members[one] for one in (row, *around) if one in crowd.members), [])
+                found = self._explained(row, members, zone, windows, now)
                 if found is None:
                     continue
+                begun.add(found)
                 number = int(order[places[found]]) if found in places else number
                 row = found
             follow(change, row, number, readings, now)
@@ -134,21 +138,23 @@ class Nested:
             if (track := tracks.get(row)) is not None and track.is_acquitted
         }
 
-    def _explained(self, row: int, zone: int, windows: Windows, zones: Sequence[Zone], now: int) -> int | None:
-        """The row of the narrowest target that explains an attack; its track is moved there. None: there is none that
-        the zone holds, or it isn't known yet."""
+    def _explained(self, row: int, members: list[int], zone: Zone, windows: Windows, now: int) -> int | None:
+        """The row of the narrowest target that explains an attack and holds all `members` of its crowd; its track is
+        moved there. None: there is none that the zone holds, or it isn't known yet."""
         if self._tables.rows[row, LINE] == WHOLE_ZONE:
             return row
         track = self._detector.tracks[row]
-        rates = self._rates(windows, track.worst)
-        found, known = self._covering.narrowest(row, rates, zones[zone])
+        found, known = self._covering.narrowest(row, self._rates(windows, track.worst), zone)
         early = not known and now - track.first_over < PATIENCE_NS
         if early and self._covering.begin_parts(row if found is None else found, now):
             self._detector.reject(row, now)
             return None
         if found is None:
             self._detector.forget(row)
-        elif found != row:
+            return None
+        around = self._covering.around([found, *members])
+        found = next((one for one in around if zone.holds(self._tables.host(one))), found)
+        if found != row:
             self._detector.tracks[found] = self._detector.tracks.pop(row)
         return found
 

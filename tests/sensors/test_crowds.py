@@ -49,6 +49,25 @@ def test_a_few_victims_side_by_side_are_attacked_each() -> None:
     assert sorted(stage.told()) == sorted(hosts(LEAST - 1))
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_carpet_that_walks_over_its_prefix_is_told_of_ever_wider_parts_not_of_every_host(stays: bool) -> None:
+    stage = Stage(zone(V4), quiet=10.0)
+    for step in range(32):
+        hit = range(0 if stays else 8 * step, 8 * step + 8)
+        stage.run(0.4, *((ip_network(f"198.51.101.{number}/32"), 1, 6_500.0) for number in hit))
+    lengths = [ip_network(target).prefixlen for target in stage.told()]
+    assert lengths.count(32) < LEAST and lengths[-1] == 24
+    assert len(lengths) <= LEAST + 5
+
+
+def test_one_more_victim_among_many_that_were_told_is_told_by_itself() -> None:
+    """Each comes a second after the one before."""
+    stage = Stage(zone(V4), quiet=60.0)
+    for number in range(LEAST + 4):
+        stage.run(1, (ip_network(f"198.51.101.{12 * number}/32"), 1, 50_000.0))
+    assert stage.told() == [f"198.51.101.{12 * number}/32" for number in range(LEAST + 4)]
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_who_gets_far_more_than_the_others_is_attacked_by_itself(later: bool) -> None:
     stage = Stage(zone(V4))
