@@ -5,6 +5,7 @@ Needs nothing but the sensor's socket: no speaker, no database, none of the comp
 
 import json
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ Document = dict[str, Any]
 
 SOCKET = "status.sock"
 """In the sensor's directory."""
+_NAMES = ("ZONE", "VECTORS")
+"""Columns that give way to the others."""
+_IPV4 = len("255.255.255.255/32")
 
 
 def ask(path: Path, timeout_seconds: float = 2.0) -> Document | None:
@@ -83,10 +87,18 @@ def _learned(learned: Document | None) -> Text:
     return Text(f"learned {learned['targets']:,} targets  {learned['bytes'] / 1e6:.1f} MB  {saved}")
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, targets: Iterable[str] = ()) -> Table:
+    """Where there is no room names take several lines, and long addresses: one that is cut off helps nobody."""
     table = Table(box=None, pad_edge=False, header_style="dim")
+    is_long = max(map(len, targets), default=0) > _IPV4
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        gives_way = column in _NAMES or (is_long and number == 0)
+        table.add_column(
+            column,
+            justify="left" if number == 0 else "right",
+            no_wrap=not gives_way,
+            overflow="fold" if gives_way else "ellipsis",
+        )
     return table
 
 
@@ -105,7 +117,8 @@ def _interfaces(lines: list[Document]) -> Table:
 def _attacks(lines: list[Document]) -> RenderableType:
     if not lines:
         return Text("no attacks", style="green")
-    table = _table("ATTACK ON", "ZONE", "VECTORS", "SEVERITY", "PACKETS/S", "BITS/S", "SOURCES")
+    columns = ("ATTACK ON", "ZONE", "VECTORS", "SEVERITY", "PACKETS/S", "BITS/S", "SOURCES")
+    table = _table(*columns, targets=(one["target"] for one in lines))
     for one in lines:
         table.add_row(
             f"[red]{escape(one['target'])}[/]", escape(one["zone"]), escape(" ".join(one["vectors"])),
@@ -115,7 +128,8 @@ def _attacks(lines: list[Document]) -> RenderableType:
 
 
 def _targets(lines: list[Document]) -> Table:
-    table = _table("TARGET", "ZONE", "SEVERITY", "PACKETS/S", "BITS/S")
+    columns = ("TARGET", "ZONE", "SEVERITY", "PACKETS/S", "BITS/S")
+    table = _table(*columns, targets=(one["target"] for one in lines))
     for one in lines:
         table.add_row(
             escape(one["target"]), escape(one["zone"] or "-"), f"{one['severity']:.2f}", _rate(one),
