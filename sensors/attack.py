@@ -11,8 +11,8 @@ from rules.traffic import Detection, Rate, Signature, State, Vantage, Vector, Ve
 from rules.zone import Metric
 from sensors.classify import Picture
 from sensors.headers import Column, Kind
-from sensors.judge import Verdict
 from sensors.tables import ANY
+from sensors.view import Verdict
 
 OUTGOING = frozenset({Metric.OUTGOING_PACKETS, Metric.OUTGOING_BITS})
 """Limits on what a target sends: it takes part in an attack rather than suffers one."""

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from rules.match import Network
 from rules.zone import Metric
-from sensors import judge
 from sensors.attack import OUTGOING, Attack
+from sensors.carpets import judge_prefix
 from sensors.classify import METRIC_KINDS, classify
 from sensors.confidence import confidence
 from sensors.headers import COLUMNS, HEADER, Kind
-from sensors.judge import Verdict
+from sensors.judge import belonging, companions, judge
 from sensors.matching import selected
 from sensors.newest import newest, rates_of
 from sensors.observed import observations
@@ -23,6 +23,8 @@ from sensors.scoring import Evidence
 from sensors.settings import Detecting
 from sensors.signature import searched, settled
 from sensors.tables import ANY, Tables
+from sensors.view import Verdict, nothing
+from sensors.within import inside, is_prefix
 
 DESCRIBED_PACKETS, LIVE_PACKETS, FIRST_PACKETS = 32_768, 8_192, 4_096
 """Packets of an attack that its vectors and rules are drawn from; live the newest, enough for shares to a percent,
@@ -116,9 +118,9 @@ class Describer:
         """What a capture shows of an attack from beginning to end, thinned, and all that its target got meanwhile."""
         incoming, outgoing = self.between(tables, attack.target, attack.first_ns, attack.last_ns)
         for other in reported:
-            incoming = incoming[~judge.inside(other, incoming, "destination")]
+            incoming = incoming[~inside(other, incoming, "destination")]
         self._convict(tables, attack)
-        kept = judge.belonging(incoming, outgoing, judge.companions(attack.kinds), attack.has_sessions)
+        kept = belonging(incoming, outgoing, companions(attack.kinds), attack.has_sessions)
         if not kept.any():
             # What nothing explained in a second may have an explanation in all of it; it was judged by the second.
             kept = np.isin(incoming["kind"], list(attack.kinds))
@@ -162,7 +164,7 @@ class Describer:
         first = None if ending else self._remembered.first(tables, host, begin)
         if first is not None and now - first < EVIDENCE_NS:
             # Answers and the length of flows take time to show, and a capture can wait.
-            return judge.nothing(0), np.zeros(0, HEADER)
+            return nothing(0), np.zeros(0, HEADER)
         incoming, outgoing = self.between(tables, host, begin, (1 << 63) - 1)
         return self._verdict(host, incoming, outgoing, span or NO_CLOCK_SECONDS), incoming
 
@@ -174,9 +176,9 @@ class Describer:
         return self._remembered.both(tables, target, begin_ns, end_ns)
 
     def _verdict(self, target: Network, incoming: ANY, outgoing: ANY, seconds: float) -> Verdict:
-        if judge.is_prefix(target):
-            return judge.judge_prefix(target, incoming, outgoing, seconds)
-        return judge.judge(incoming, outgoing, seconds, self._floor)
+        if is_prefix(target):
+            return judge_prefix(target, incoming, outgoing, seconds)
+        return judge(incoming, outgoing, seconds, self._floor)
 
     def _convict(self, tables: Tables, attack: Attack) -> None:
         """Adds what a closer look at the attack's last long window condemns."""
@@ -210,7 +212,7 @@ class Describer:
         """What the target got before the attack. A late tick puts the beginning too late, and an attack's first packets
         must not count as what it would hurt."""
         began = attack.first_ns - self._margin
-        if not judge.is_prefix(attack.target):
+        if not is_prefix(attack.target):
             kept = self._reservoir.of(attack.target)
             # An attack that rises slowly is all over the last seconds: where hours are known, those say nothing.
             if (kept["time"] < began).sum() >= FULL:
@@ -229,7 +231,7 @@ class Describer:
         of those of which nothing is kept."""
         kept = self._reservoir.of(target)
         samples = self._remembered.history(tables, target)
-        return np.concatenate([kept, self._reservoir.without(samples) if judge.is_prefix(target) else samples])
+        return np.concatenate([kept, self._reservoir.without(samples) if is_prefix(target) else samples])
 
 
 def _balanced(history: ANY, earlier: ANY) -> ANY:

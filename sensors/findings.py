@@ -7,7 +7,7 @@ from rules.action import Discard, RateLimit
 from rules.rule import FlowSpec
 from rules.traffic import Rate, Signature
 from sensors.attack import Attack, moment
-from sensors.judge import is_prefix
+from sensors.within import is_prefix
 
 
 @dataclass(slots=True)

@@ -14,13 +14,13 @@ from rules.zone import Metric, Zone
 from sensors.attack import Attack
 from sensors.describe import Describer
 from sensors.detect import Change, Detector
-from sensors.judge import inside
 from sensors.readings import LONG, MIDDLE, SHORT, Readings
 from sensors.settings import Detecting
 from sensors.tables import ATTACKED, KEY_HIGH, KEY_LOW, LINE, PINNED, WHOLE_ZONE, ZONE, Tables
 from sensors.telling import Telling
 from sensors.window import Windows
 from sensors.window_kernel import CROSSED, FAR_ABOVE
+from sensors.within import inside
 
 LOOK_AGAIN_NS = 250_000_000
 """How long a closer look that found no attack is good for."""

@@ -4,9 +4,9 @@ import numpy as np
 
 from rules.match import Network
 from sensors.headers import HAS_PORTS
-from sensors.judge import is_prefix
 from sensors.origins import Origins, folded
 from sensors.tables import ANY, address
+from sensors.within import is_prefix
 
 MOST = 5
 """Values of each kind, the most frequent ones."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from rules.match import Network
 from sensors.chains import Chains
-from sensors.judge import inside
 from sensors.tables import ANY, FIRST_ROW, KEPT, NORMAL_HEAD, Tables, key
+from sensors.within import inside
 
 _ALL = (1 << 64) - 1
 CHUNK = 1_024

@@ -12,10 +12,10 @@ from sensors import tables, walk
 from sensors.attack import Attack
 from sensors.describe import Describer
 from sensors.headers import COLUMNS, HEADER, MAPPED, Kind
-from sensors.judge import inside
 from sensors.newest import EVERY_KIND, newest, rates_of
 from sensors.settings import Detecting
 from sensors.tables import CLOCK, RING_HEAD, Tables
+from sensors.within import inside
 
 SIZE = 256
 

@@ -11,9 +11,9 @@ from rules.match import Network
 from sensors import chains, tables, walk
 from sensors.chains import Chains
 from sensors.headers import HEADER, MAPPED
-from sensors.judge import both_ways
 from sensors.remembered import CHUNK, Samples, thinned
 from sensors.tables import ANY, Tables
+from sensors.within import both_ways
 
 RING = 512
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensors.carpets import judge_prefix
 from sensors.classify import classify
 from sensors.headers import HAS_FLAGS, HAS_ICMP, HAS_PORTS, HEADER, MAPPED, Kind
-from sensors.judge import judge, judge_prefix
+from sensors.judge import judge
 from sensors.ordinary import scans
 from sensors.tables import ANY
 from sensors.unwanted import forged, refused
