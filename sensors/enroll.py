@@ -114,7 +114,13 @@ def enrol(token: EnrolmentToken, directory: Path, name: str | None = None, timeo
         answer = _exchange(token, Enrolment(token.secret, request.pem), timeout_seconds)
     except InvalidStatus as error:
         raise EnrolmentFailed(f"{token.host}:{token.port}: {error.response.body.decode('ascii', 'replace')}") from None
-    except (OSError, WebSocketException) as error:
+    except ssl.SSLError as error:
+        why = f"something answers that is no intake, or an old one ({error.reason or error})"
+        raise EnrolmentFailed(f"{token.host}:{token.port}: {why}") from error
+    except OSError as error:
+        why = "no answer" if isinstance(error, TimeoutError) and not error.errno else error.strerror or str(error)
+        raise EnrolmentFailed(f"{token.host}:{token.port}: the intake can't be reached: {why}") from error
+    except WebSocketException as error:
         raise EnrolmentFailed(f"{token.host}:{token.port}: {error}") from error
     match answer:
         case Issued():

@@ -1,6 +1,8 @@
 """A token makes one sensor known to one intake; everything else leaves both as they were."""
 
+import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -84,10 +86,33 @@ def test_what_cannot_be_kept_costs_no_token(intake: RunningIntake, tmp_path: Pat
 def test_an_intake_that_is_away_leaves_the_token_good(intake: RunningIntake, tmp_path: Path) -> None:
     token = intake.token()
     intake.stop()
-    with pytest.raises(EnrolmentFailed, match=r"127\.0\.0\.1"):
+    with pytest.raises(EnrolmentFailed, match=r"127\.0\.0\.1:\d+: the intake can't be reached: Connection refused$"):
         enrol(token, tmp_path / "sensor")
     intake.start()
     assert enrol(token, tmp_path / "sensor")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"no intake, or an old one \(WRONG_VERSION_NUMBER\)$"),
+        (None, "no answer$"),
+    ],
+)
+def test_who_answers_something_else_or_nothing_is_named(answer: bytes | None, why: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, ThreadPoolExecutor(1) as pool:
+        if answer is not None:
+
+            def speak(words: bytes = answer) -> None:
+                came, _ = other.accept()
+                with came:
+                    came.recv(65536)
+                    came.sendall(words)
+
+            pool.submit(speak)
+        token = EnrolmentToken("127.0.0.1", other.getsockname()[1], "a" * 64, "b" * 43)
+        with pytest.raises(EnrolmentFailed, match=why):
+            enrol(token, tmp_path / "sensor", timeout_seconds=10 if answer else 0.05)
 
 
 def test_renewal_is_due_in_the_last_third(intake: RunningIntake, tmp_path: Path) -> None:
