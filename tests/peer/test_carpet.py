@@ -36,7 +36,7 @@ def test_hosts_of_one_prefix_that_are_attacked_together_get_one_rule() -> None:
         held = [one.match for router in (up.bird, up.gobgp) for one in router.flowspec()]
         counts = receiver.stop()
         with Store.open(stopbank.database_url) as store:
-            targets = [one.target for one in store.incidents()]
+            targets = [ip_network(one.target) for one in store.incidents()]
             matches = {one.rule.match for one in store.rules(limit=1_000) if isinstance(one.rule, FlowSpec)}
     [target] = targets
     assert len(matches) <= 3 and set(held) == matches
