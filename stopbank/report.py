@@ -3,6 +3,7 @@ what was not counted and why. On a terminal, a bar shows how far long files are 
 
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from sensors.progress import telling
@@ -23,6 +23,7 @@ _TOP = 5
 _PLAIN_SECONDS = 600
 """From which on nobody counts in seconds."""
 _LONGEST_NAME = 28
+_NARROWEST = 20
 _COMPILING = "compiling, once: a minute or two"
 _OBSERVED = {
     "source_ports": "source ports",
@@ -95,16 +96,23 @@ def _print(
 def _print_incident(console: Console, incident: dict[str, Any], lines: Iterator[tuple[str, str]]) -> None:
     target = incident["target"] or "the server"
     console.print(Text.assemble((target, "bold red"), "  ", (incident["vector"], "bold")), soft_wrap=True)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in lines:
-        table.add_row(name, Text(value))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False))
+    rows = list(lines)
+    label = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        for one in _wrapped(value, console.width - label - 4):
+            console.print(Text.assemble("  ", (f"{name:{label}}", "dim"), "  ", one), soft_wrap=True)
+            name = ""
     for rule in incident["rules"]:
         console.print(Padding(Text(f"rule: {_shares(rule)}", style="dim"), (0, 0, 0, 2), expand=False))
         # One line whatever the width: a rule is there to be copied.
         console.print(Text(f"  {rule['flowspec']}", style="green"), soft_wrap=True)
+
+
+def _wrapped(value: str, width: int) -> list[str]:
+    """Its lines, none of which begins with what belongs to the name before."""
+    glued = value.replace(" (", "\N{NO-BREAK SPACE}(")
+    lines = textwrap.wrap(glued, max(width, _NARROWEST), break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _suspected(count: int) -> str:

@@ -46,6 +46,8 @@ def test_the_report_shows_each_attack_with_rules_on_lines_of_their_own(columns: 
     assert "  1 record cut off by the end of the file" in [line.rstrip() for line in lines]
     told = [line for line in lines[1:] if "match {" not in line]
     assert max(map(len, told)) <= int(columns or 200)
+    # What is counted stands on the line of its count.
+    assert not [line for line in told if line.lstrip().startswith("(")]
 
 
 def test_quiet_traffic_is_said_to_be_quiet(tmp_path: Path) -> None:
