@@ -33,10 +33,24 @@ _TCP_FLAGS = {
     "tcp_null": _flags(0, _ALL_FLAGS),
     "tcp_xmas": _flags(_FIN | _PUSH | _URG, _ACK),
 }
-_PROTECTED_ICMP = {(ICMP, 3), *((ICMPV6, kind) for kind in (1, 2, 133, 134, 135, 136, 137))}
+_PROTECTED_ICMP = {ICMP: (3,), ICMPV6: (1, 2, 133, 134, 135, 136, 137)}
 """Types that the network needs to work (RFC 1191, RFC 4890 §4.3): never in a rule of ours."""
+_ANY_ICMP = {
+    ICMP: Numeric.of_spans(((0, 2), (4, 10), (13, 255)), 255),
+    ICMPV6: Numeric.of_spans(((0, 0), (5, 132), (138, 255)), 255),
+}
+"""All types but those, and but the other errors."""
+_IDLE_PROTOCOLS = Numeric.of_spans(((18, 40), (59, 87), (133, 255)), 255)
+"""Those without tunnels, routing protocols, or services that anybody has, as far as five operators reach."""
+_ODD_FLAGS = Bitmask.any_of(
+    FlagTest(_FIN | _SYN, exact=True),
+    FlagTest(_SYN | _RST, exact=True),
+    FlagTest(_FIN | _SYN | _RST | _ACK, negated=True),
+)
+"""Whatever no stack sends."""
 _MOSTLY = 0.5
-"""Share of segments with flags from which on those tell a flood, and no packets cut short."""
+"""Share of a flood's packets that what is named of them must have: values drawn at random are not worth a name each,
+and packets cut short in their header tell nothing of those that are not."""
 _REFLECTOR_PORTS = {service: port for port, service in AMPLIFICATION_SERVICES.items()}
 
 
@@ -70,7 +84,11 @@ def bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
         if vector.kind == "synack_reflection" and (part["tcp_flags"] & _RST != 0).mean() >= SMALLEST:
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_TCP_FLAGS["rst_flood"])
     elif vector.kind == "tcp_flood" and (has_flags := part["marks"] & HAS_FLAGS != 0).mean() >= _MOSTLY:
-        for flags in common(part["tcp_flags"][has_flags] & _ALL_FLAGS):
+        found = part["tcp_flags"][has_flags] & _ALL_FLAGS
+        if np.isin(found, common(found)).mean() < _MOSTLY:
+            yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_ODD_FLAGS)
+            return
+        for flags in common(found):
             absent = (_ALL_FLAGS & ~flags,) if flags != _ALL_FLAGS else ()
             yield Match(destination=target, protocol=Numeric.only(TCP), tcp_flags=_flags(flags, *absent))
     elif vector.kind in ("icmp_flood", "icmpv6_flood"):
@@ -79,10 +97,13 @@ def bases(target: Network, vector: Vector, part: ANY) -> Iterator[Match]:
             # The other family's ICMP: nobody needs any of it.
             yield Match(destination=target, protocol=Numeric.only(protocol))
             return
-        types = [kind for kind in common(part["icmp_type"]) if (protocol, kind) not in _PROTECTED_ICMP]
-        if types:
-            yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=Numeric.only(*types))
+        found = part["icmp_type"][~np.isin(part["icmp_type"], _PROTECTED_ICMP[protocol])]
+        if len(found) < SMALLEST * len(part):
+            return
+        types = common(found)
+        named = Numeric.only(*types) if np.isin(found, types).mean() >= _MOSTLY else _ANY_ICMP[protocol]
+        yield Match(destination=target, protocol=Numeric.only(protocol), icmp_type=named)
     else:
-        protocols = few(part["protocol"], MOST_VALUES)
-        if protocols:
-            yield Match(destination=target, protocol=Numeric.only(*protocols))
+        protocols = few(part["protocol"], MOST_VALUES) or common(part["protocol"])
+        is_told = np.isin(part["protocol"], protocols).mean() >= _MOSTLY
+        yield Match(destination=target, protocol=Numeric.only(*protocols) if is_told else _IDLE_PROTOCOLS)

@@ -23,6 +23,8 @@ from sensors.matching import selected
 from sensors.signature import signatures
 from sensors.tables import ANY
 
+CARRIERS = (1, 4, 6, 17, 41, 47, 50, 51, 58, 88, 89, 103, 112, 115, 132)
+"""Protocols of tunnels, services, routers."""
 V4, V6 = ip_network("203.0.113.7/32"), ip_network("2001:db8::7/128")
 ALIKE = {"syn_flood", "ack_flood", "icmp_flood", "udp_flood"}
 """As the lab makes them they hit a port that normal traffic uses, with packets such as it has."""
@@ -300,3 +302,47 @@ def test_the_icmp_of_the_other_family_is_dropped_whatever_its_type(
     [rule] = signatures(target, sample, picture, pool(None, target)[::6], severity=4.0)
     assert rule.match == Match(destination=target, protocol=Numeric.only(protocol)) and rule.separates
     assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
+
+
+@pytest.mark.parametrize(("target", "kinds"), [(V4, 256), (V4, 30), (V6, 256), (V6, 30)])
+def test_an_icmp_flood_of_many_types_gets_a_rule_that_spares_errors(target: Network, kinds: int) -> None:
+    sample = some(pool(Vector("icmp_flood" if target is V4 else "icmpv6_flood"), target), 0, 3_000).copy()
+    sample["icmp_type"] = (255 - np.arange(len(sample)) % kinds).astype(np.uint8)
+    picture = classify(sample, by_bytes=False, target=target)
+    for normal in (pool(None, target)[::6], sample[:0]):
+        [rule] = signatures(target, sample, picture, normal, severity=4.0)
+        # Where it is known that the host is asked, and answers, it is limited.
+        assert rule.separates == (len(normal) == 0) and rule.coverage >= 0.95 and rule.match.icmp_type is not None
+        errors = (3, 11, 12) if target is V4 else (1, 2, 3, 4, 133, 135, 136)
+        assert not any(low <= kind <= high for low, high in rule.match.icmp_type.spans(255) for kind in errors)
+        assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_flood_of_all_flags_that_no_stack_sends_gets_a_rule_that_spares_those_that_stacks_send(known: bool) -> None:
+    odd = [0x03, 0x06, 0x08, 0x20, 0x28, *range(0x07, 0x40, 8), *range(0x13, 0x40, 8)]
+    sample = some(pool(Vector("syn_flood"), V4), 0, 3_000).copy()
+    sample["kind"], sample["tcp_flags"] = Kind.TCP_OTHER, np.array(odd)[np.arange(len(sample)) % len(odd)]
+    picture = classify(sample, by_bytes=False, target=V4)
+    [rule] = signatures(V4, sample, picture, pool(None, V4)[::6] if known else sample[:0], severity=4.0)
+    assert rule.separates and rule.coverage == 1 and rule.match.tcp_flags is not None
+    for flags in (0x02, 0x12, 0x10, 0x18, 0x11, 0x19, 0x04, 0x14, 0xC2, 0x42):
+        assert not rule.match.tcp_flags.holds(flags)
+    assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
+
+
+@pytest.mark.parametrize(
+    ("protocols", "least"), [(range(100, 108), 0.6), (range(133, 256), 1.0), (range(18, 256), 0.6)]
+)
+def test_a_flood_of_many_protocols_gets_a_rule_that_spares_tunnels(protocols: range, least: float) -> None:
+    sample = some(pool(Vector("udp_flood"), V4), 0, 3_000).copy()
+    numbers = np.array([number for number in protocols if number not in CARRIERS])
+    sample["protocol"], sample["kind"] = numbers[np.arange(len(sample)) % len(numbers)], Kind.OTHER
+    sample["marks"], sample["source_port"], sample["destination_port"] = 0, 0, 0
+    picture = classify(sample, by_bytes=False, target=V4)
+    assert str(picture.vectors[0].vector) == "ip_proto_flood"
+    for normal in (pool(None, V4)[::6], sample[:0]):
+        [rule] = signatures(V4, sample, picture, normal, severity=4.0)
+        assert rule.separates and rule.coverage >= least and rule.match.protocol is not None
+        assert not any(low <= one <= high for low, high in rule.match.protocol.spans(255) for one in CARRIERS)
+        assert [one for one in match_findings(rule.match, PROFILES["generic"]) if one.is_error] == []
