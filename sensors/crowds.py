@@ -100,8 +100,8 @@ class Crowds:
         found = [
             at
             for at in np.flatnonzero(crowd.waiting).tolist()
-            if attacked.isdisjoint(self._covering.above(int(rows[at])))
-            and (pausing or self._is_acquitted(int(rows[at])))
+            if (pausing or self._is_acquitted(int(rows[at])))
+            and attacked.isdisjoint(self._covering.above(int(rows[at])))
         ]
         return np.array(found, np.int64)
 
