@@ -5,10 +5,14 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from blocks import Blocks
+from hypothesis import given
+from hypothesis import strategies as st
 from kernel_rig import A, B
 from rawframes import ACK, SYN, ethernet, icmp, ip, pcap, tcp
 
@@ -46,8 +50,30 @@ def test_the_report_shows_each_attack_with_rules_on_lines_of_their_own(columns: 
     assert "  1 record cut off by the end of the file" in [line.rstrip() for line in lines]
     told = [line for line in lines[1:] if "match {" not in line]
     assert max(map(len, told)) <= int(columns or 200)
-    # What is counted stands on the line of its count.
-    assert not [line for line in told if line.lstrip().startswith("(")]
+
+
+@given(
+    st.lists(st.tuples(st.ip_addresses(), st.integers(1, 10**7)), min_size=1, max_size=5, unique_by=lambda one: one[0]),
+    st.integers(70, 130),
+)
+def test_what_is_counted_stands_on_the_line_of_its_count(sources: list[tuple[object, int]], width: int) -> None:
+    when = "2026-11-22T12:00:00+00:00"
+    counted = [{"address": str(address), "requests": count} for address, count in sources]
+    incident = {
+        "target": None, "vector": "http_flood", "peak_rps": 1.0, "peak_bps": 1.0, "requests": 9, "sources": 9,
+        "spoofed": None, "first_seen": when, "last_seen": when, "rules": list[object](),
+        "ioc": {"sources": counted, "hosts": {}, "statuses": {}},
+    }  # fmt: skip
+    document = {
+        "access_logs": [], "formats": [], "requests": 9, "duration_s": 1.0, "incidents": [incident], "notes": [],
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(StringIO()) as out:
+        patched.setenv("COLUMNS", str(width))
+        report.print_log_report(document)
+    lines = out.getvalue().splitlines()
+    for address, count in sources:
+        assert any(f"{address} ({count:,})" in line for line in lines)
+    assert max(map(len, lines)) <= width
 
 
 def test_quiet_traffic_is_said_to_be_quiet(tmp_path: Path) -> None:
