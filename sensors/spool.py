@@ -48,7 +48,7 @@ class Spool:
             self._replay(path)
         self._number = int(segments[-1].name[:8]) if segments else 0
         self._next = max(self._payloads, default=0) + 1
-        self._drop_down_to(limit_bytes // 2)
+        self._drop_down_to(limit_bytes)
         # What was read is written anew: a torn last line must not be appended to.
         self._try(self._rewrite)
 
