@@ -77,8 +77,12 @@ class Follower:
         except OSError as error:
             self.trouble = str(error.strerror)
             return
-        self.trouble = ""
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            self.trouble = "is no file that can be followed: a folder, a pipe or a device"
+            return
+        self.trouble = ""
         identity = (status.st_dev, status.st_ino)
         if self._current is not None and self._current.identity == identity:
             os.close(descriptor)

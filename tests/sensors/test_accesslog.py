@@ -181,6 +181,18 @@ def test_what_is_no_file_beside_a_log_is_no_copy_of_it(tmp_path: Path, what: Cal
     follower.close()
 
 
+@pytest.mark.parametrize("what", [Path.mkdir, os.mkfifo])
+def test_a_log_is_followed_once_it_is_a_file(tmp_path: Path, what: Callable[[Path], None]) -> None:
+    path = tmp_path / "access.log"
+    what(path)
+    follower = Follower(path)
+    assert list(follower.lines(0)) == [] and "no file" in follower.trouble
+    path.rename(tmp_path / "other")
+    path.write_bytes(b"one\n")
+    assert list(follower.lines(1)) == [b"one"] and follower.trouble == ""
+    follower.close()
+
+
 def test_a_log_that_is_truncated_and_grows_past_the_old_end_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     path.write_bytes(b"first line\n")
