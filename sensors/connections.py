@@ -81,7 +81,11 @@ class SlowWatch:
         count, surely = (0, 0.0) if slow is None else _estimated(slow)
         under = self._under.get(target)
         zone = next((zone.name for zone in self._zones if zone.holds(target)), None)
-        if zone is None or (under is None and surely < self.settings.connections):
+        if zone is None:
+            # Not ours any more; should it be again, what comes then is another attack.
+            self._under.pop(target, None)
+            return None
+        if under is None and surely < self.settings.connections:
             return None
         slow = np.zeros(0, OPEN) if slow is None else slow
         state = State.STARTED if under is None else State.ONGOING

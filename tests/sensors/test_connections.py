@@ -177,6 +177,16 @@ def test_other_peoples_servers_and_other_ports_are_none_of_ours() -> None:
         assert run(SlowWatch(ZONES, "edge-1"), looks) == [[]] * 4
 
 
+def test_an_attack_on_a_zone_that_went_and_came_is_another_one() -> None:
+    ids, watch = np.arange(800), SlowWatch(ZONES, "edge-1")
+    [first] = run(watch, [opened(ids, 0), crumbs(ids, 1), crumbs(ids, 2)])[2]
+    watch.protect(())
+    assert watch.look(np.zeros(0, HEADER), 5 * SECOND, NOW) == ()
+    watch.protect(ZONES)
+    [second] = watch.look(np.zeros(0, HEADER), 6 * SECOND, NOW)
+    assert second.state is State.STARTED and second.attack != first.attack
+
+
 @given(st.integers(0, 2**32), st.integers(1, 400))
 def test_the_table_keeps_to_its_size_whatever_comes(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
