@@ -81,6 +81,9 @@ def analyze(
             with interruptible(), watching(str(capture), compiles=str(capture) != "-") as progress:
                 found = analysis.run(capture, prefixes, pps, progress=progress).to_json()
     except Refused as error:
+        is_unread = not access_log and error.problems[0].field == "capture"
+        if capture and is_unread and _is_log(capture):
+            refuse(Refused("capture", capture, "is a web server's log: name it with --access-log"), as_json, code=2)
         refuse(error, as_json, code=2)
     if as_json:
         show(found, True, "")
@@ -99,6 +102,19 @@ def _prefixes(texts: Iterable[str]) -> tuple[Network, ...]:
     if problems:
         raise Refused.all(problems)
     return tuple(prefixes)
+
+
+def _is_log(path: Path) -> bool:
+    """Whether what was refused as a capture is an access log; what comes through a pipe is gone."""
+    from sensors.accesslog_file import LogFile
+
+    if not path.is_file():
+        return False
+    try:
+        LogFile(path).close()
+    except Refused:
+        return False
+    return True
 
 
 def _server(prefixes: tuple[Network, ...]) -> Network | None:

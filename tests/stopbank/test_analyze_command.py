@@ -171,6 +171,13 @@ def test_an_access_log_is_reported_like_a_capture(tmp_path: Path) -> None:
     assert stopbank("--access-log", str(path), "--pps", "5000")[1].splitlines()[0].endswith("no attack found")
 
 
+def test_a_log_that_is_given_as_a_capture_is_known_for_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_bytes(LOG)
+    said = f"error: capture: '{path}': is a web server's log: name it with --access-log\n"
+    assert stopbank(str(path)) == (2, "", said)
+
+
 def test_a_log_comes_through_a_pipe_and_needs_no_address(tmp_path: Path) -> None:
     code, out, error = stopbank("--access-log", "-", "--json", data=LOG)
     [incident] = json.loads(out)["incidents"]
