@@ -78,6 +78,7 @@ class Link:
         self._trouble, self._repeated = "", Repeated()
         self._skew: float | None = None
         self._connected = False
+        self._linked_at: float | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._stopping, self._wake, self._unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -172,7 +173,7 @@ class Link:
         shortest, longest = self._settings.backoff_seconds
         pause = shortest
         while True:
-            connects = self._counts["connects"]
+            self._linked_at = None
             try:
                 await self._link()
             except* _GONE as group:
@@ -181,7 +182,9 @@ class Link:
                     log.warning("link_down", why=self._trouble)
             self._connected = False
             self._outgoing.put_back_all()
-            pause = shortest if self._counts["connects"] > connects else min(longest, pause * 2)
+            # A link that ends as soon as it is there, as with an intake of another version, is no better than none.
+            stood = 0.0 if self._linked_at is None else self._loop.time() - self._linked_at
+            pause = shortest if stood > pause else min(longest, pause * 2)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
 
     async def _link(self) -> None:
@@ -191,7 +194,7 @@ class Link:
         asked = datetime.now(UTC)
         async with dial(identity, self._settings) as websocket:
             self._counts["connects"] += 1
-            self._connected = True
+            self._connected, self._linked_at = True, self._loop.time()
             self._show_trouble("")
             self._repeated.is_over()
             log.info("linked", intake=f"{identity.host}:{identity.port}")

@@ -1,5 +1,6 @@
 """Nothing a sensor hands over is lost or passed on twice, whoever is away meanwhile; and nothing waits for it."""
 
+import errno
 import os
 import re
 import shutil
@@ -128,6 +129,19 @@ def test_an_intake_that_is_not_there_is_said_in_words_of_people(intake: RunningI
     with linked(state.parent / "never-enrolled") as link:
         wait_until(lambda: bool(link.status.trouble))
         assert link.status.trouble.startswith("sensor: ")
+
+
+def test_a_link_that_ends_at_once_is_tried_again_in_growing_pauses(state: Path, speaker: SpeakerSocket) -> None:
+    tried: list[float] = []
+
+    def failing() -> Statistics:
+        tried.append(time.monotonic())
+        raise OSError(errno.EIO, "no statistics")
+
+    with linked(state, statistics=failing, backoff_seconds=(0.02, 10.0)) as link:
+        wait_until(lambda: len(tried) >= 6, "six tries")
+        assert link.status.counts["connects"] >= 6
+    assert tried[5] - tried[0] >= 0.5 * (0.04 + 0.08 + 0.16 + 0.32 + 0.64)
 
 
 def test_nothing_is_lost_while_the_speaker_is_away(state: Path, speaker: SpeakerSocket) -> None:
