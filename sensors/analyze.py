@@ -119,20 +119,20 @@ def _losses(source: CaptureFile) -> dict[str, int]:
 
 
 _REASONS = {
-    Total.NOT_IP: "records without an IP packet (ARP and such)",
-    Total.TRUNCATED: "records that were captured too short",
-    Total.MALFORMED: "records with an IP header that makes no sense",
-    Total.UNPROTECTED: "packets to destinations outside the zones",
-    Total.OVERFLOW: "packets to more hosts than the tables hold",
-    Total.BACKWARDS: "records with a time before that of the one before: counted at that one's",
+    Total.NOT_IP: "record without an IP packet (ARP and such)",
+    Total.TRUNCATED: "record captured too short",
+    Total.MALFORMED: "record with an IP header that makes no sense",
+    Total.UNPROTECTED: "packet to destinations outside the zones",
+    Total.OVERFLOW: "packet to more hosts than the tables hold",
+    Total.BACKWARDS: "record with a time before that of the one before: counted at that one's",
 }
 
 
-_INSIDE = "records of tunnels between a few hosts: what is in them was counted"
+_INSIDE = "record of tunnels between a few hosts: what is in those was counted"
 
 
 def _reasons(source: CaptureFile, totals: dict[str, int]) -> dict[str, int]:
-    """What a reader of the report must know about what is not in it."""
+    """What a reader of the report must know about what is not in it; the first word is what is counted, for one."""
     losses = source.losses()
     out = {reason: totals[total.name.lower()] for total, reason in _REASONS.items()}
     out["place where the file makes no sense any more: what follows it was not read"] = losses.damaged

@@ -45,7 +45,7 @@ class Report:
     seconds: float
     """How long the analysis took."""
     uncounted: dict[str, int] = field(default_factory=dict)
-    """Records that did not count, or not as they stand, by reason."""
+    """Records that did not count, or not as they stand, by reason; its first word says what, for one."""
 
     def to_json(self) -> dict[str, object]:
         """The documented form of `stopbank analyze --json`."""
@@ -55,8 +55,13 @@ class Report:
             "duration_s": round(self.duration_seconds, 6),
             "incidents": [_incident(incident) for incident in self.incidents],
             "counters": self.counters,
-            "notes": [f"{count:,} {reason}" for reason, count in self.uncounted.items()],
+            "notes": [_counted(count, reason) for reason, count in self.uncounted.items()],
         }
+
+
+def _counted(count: int, reason: str) -> str:
+    thing, rest = reason.split(maxsplit=1)
+    return f"{count:,} {thing}{'s' * (count != 1)} {rest}"
 
 
 def _incident(incident: Incident) -> dict[str, object]:

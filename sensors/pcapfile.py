@@ -35,8 +35,8 @@ class CaptureFile(Source, Protocol):
     stream: Stream
 
     def uncounted(self) -> dict[str, int]:
-        """Records that were not counted as they stand, by reason; asked for when everything is read. Raises `Refused`
-        when it turned out that nothing in the file can be counted."""
+        """Records that were not counted as they stand, by reason, whose first word says what, for one; asked for when
+        everything is read. Raises `Refused` when it turned out that nothing in the file can be counted."""
 
 
 def open_capture(path: str | Path, weight: int = 1, *, inside: bool = False) -> CaptureFile:

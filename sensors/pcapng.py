@@ -137,17 +137,20 @@ class PcapngCapture(Buffered):
             self._interfaces[number, UNCOUNTED] = 0
 
     def uncounted(self) -> dict[str, int]:
-        """Records that were not counted as they stand, by reason; raises `Refused` when no link type is supported."""
+        """As `CaptureFile.uncounted`; raises `Refused` when no link type is supported."""
         self._tally()
         passed = {link: count for link, count in self._passed.items() if count}
         if passed and True not in self._found:
             names = ", ".join(called(link) for link in sorted(passed))
             raise Refused("capture", self.stream.path, f"has link type {names}, which is not supported")
-        reasons = {f"link type {called(link)} is not supported": count for link, count in sorted(passed.items())}
+        reasons = {
+            f"record of link type {called(link)}, which is not supported": count
+            for link, count in sorted(passed.items())
+        }
         odd = {
-            "of an interface that the file doesn't describe": NO_INTERFACE,
-            "without a time: counted at the time of the one before": NO_TIME,
-            "with an impossible time: counted at the time of the one before": ODD_TIME,
+            "record of an interface that the file doesn't describe": NO_INTERFACE,
+            "record without a time: counted at the time of the one before": NO_TIME,
+            "record with an impossible time: counted at the time of the one before": ODD_TIME,
         }
         return reasons | {reason: int(self._odd[place]) for reason, place in odd.items() if self._odd[place]}
 

@@ -12,6 +12,9 @@ from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import fail, refuse, show
 
+MOST_PACKETS = 1_000_000_000
+"""A second: no host gets more."""
+
 
 def enforce(
     hosted: Annotated[bool, typer.Option("--hosted", hidden=True, help="Started by ExaBGP")] = False,
@@ -54,9 +57,7 @@ def analyze(
     ] = None,
     pps: Annotated[
         float | None,
-        typer.Option(
-            min=1, help="The rate of one host that counts as an attack: packets, or a log's requests, a second"
-        ),
+        typer.Option(help="The rate of one host that counts as an attack: packets, or a log's requests, a second"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +69,7 @@ def analyze(
     from stopbank.report import print_log_report, print_report, watching
 
     try:
-        prefixes = _prefixes(zone or ())
+        prefixes = _prefixes(zone or (), pps)
         if access_log:
             if capture is not None:
                 raise Refused("capture", capture, "is one thing too many beside --access-log: analyze them one by one")
@@ -91,9 +92,11 @@ def analyze(
         (print_log_report if access_log else print_report)(found)
 
 
-def _prefixes(texts: Iterable[str]) -> tuple[Network, ...]:
+def _prefixes(texts: Iterable[str], pps: float | None) -> tuple[Network, ...]:
     problems: list[Problem] = []
     prefixes = []
+    if pps is not None and not 1 <= pps <= MOST_PACKETS:
+        problems.append(Problem("pps", f"{pps:g}", f"must be from 1 to {MOST_PACKETS:,} packets a second"))
     for one in texts:
         try:
             prefixes.append(parse_prefix("zone", one))

@@ -66,7 +66,7 @@ def test_each_interface_has_its_link_type_and_clock(make: Blocks, tmp_path: Path
     found, _, uncounted = read(tmp_path / "a", data)
     times = (found.since(0)["time"] - SECOND * 10**9).tolist()
     assert times == [1, 500_000_000, 1_000_000_000, 2_000_000_000, 3_000_000_004]
-    assert uncounted == {"link type USB_LINUX (189) is not supported": 1}
+    assert uncounted == {"record of link type USB_LINUX (189), which is not supported": 1}
 
 
 def test_sections_may_differ_in_byte_order_and_interfaces(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_packet_of_an_interface_that_is_not_described_is_told_and_no_more(tmp_
     data = make.section() + make.interface() + make.enhanced(SECOND * 10**6, FRAME, 3) + make.enhanced(9, FRAME)
     found, _, uncounted = read(tmp_path / "a", data)
     assert found.totals[Total.RECORDS] == 1
-    assert uncounted == {"of an interface that the file doesn't describe": 1}
+    assert uncounted == {"record of an interface that the file doesn't describe": 1}
 
 
 @pytest.mark.parametrize("length", [0, 1, 20, 1 << 16, (1 << 32) - 1])

@@ -211,3 +211,21 @@ def test_what_clients_wrote_is_no_command_for_the_terminal(tmp_path: Path) -> No
     assert "e\\x1bcvil\\x202e.example (20,000)" in out
     assert "\x1b" not in out
     assert "\u202e" not in out
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "inf", "nan", "2e9"])
+def test_a_rate_that_nothing_reaches_or_everything_is_refused_with_all_else(rate: str, tmp_path: Path) -> None:
+    path = tmp_path / "flood.pcap"
+    path.write_bytes(pcap(FLOOD))
+    code, out, error = stopbank(str(path), "--pps", rate, "--zone", "nonsense")
+    assert (code, out) == (2, "")
+    assert "pps" in error and f"{float(rate):g}" in error and "from 1 to" in error and "nonsense" in error
+
+
+def test_one_record_is_one_and_two_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "back.pcap"
+    for count in (1, 2):
+        late = [(FLOOD[0][0] - 3 - number, FLOOD[0][1]) for number in range(count)]
+        path.write_bytes(pcap([*FLOOD, *late]))
+        word = "record" if count == 1 else "records"
+        assert f"  {count} {word} with a time before that of the one before" in stopbank(str(path))[1]
