@@ -4,6 +4,7 @@ Reads file and environment once and gives typed models; `stopbank.wiring` turns 
 unknown key is an error that names it; every problem is reported at once.
 """
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -122,6 +123,20 @@ def _override(tree: dict[str, Any], variables: Mapping[str, str]) -> None:
         target[key] = _toml_value(text)
 
 
+_WORDS = {
+    "int_": "must be a whole number",
+    "float_": "must be a number",
+    "bool_": "must be true or false",
+    "string_type": "must be text, in quotes",
+    "literal_error": "must be {expected}",
+    "less_than_equal": "must be at most {le}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "greater_than": "must be more than {gt}",
+}
+"""By how the type of pydantic's error begins; the first that fits."""
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -144,5 +159,19 @@ def _problem(entry: Any) -> Problem:
     # A whole table may hold a password.
     is_hidden = "password" in path or "secret" in path or isinstance(given, dict | list)
     value = "(not shown)" if is_hidden else str(given)
-    reason = entry["msg"].removeprefix("Value error, ")
-    return Problem(path, value, reason[:1].lower() + reason[1:])
+    return Problem(path, value, _reason(entry, path, value))
+
+
+def _reason(entry: Any, path: str, value: str) -> str:
+    """What would be right, in words of the file; pydantic's, where there are none."""
+    kind, bounds = str(entry["type"]), entry.get("ctx", {})
+    if kind in ("tuple_type", "list_type", "set_type"):
+        # Whoever gives one thing means a list of it.
+        return f"must be a list: [{json.dumps(value)}]" if isinstance(entry["input"], str) else "must be a list"
+    if kind in ("model_type", "dict_type"):
+        return f"must be a table: [{path}], with lines below it"
+    for start, words in _WORDS.items():
+        if kind.startswith(start):
+            return words.format(**bounds)
+    reason = str(entry["msg"]).removeprefix("Value error, ")
+    return reason[:1].lower() + reason[1:]

@@ -56,6 +56,27 @@ def test_all_problems_are_reported_at_once() -> None:
     assert "192.0.2.0/24" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "field", "reason"),
+    [
+        ('[sensor]\ninterfaces = "eth0"', "sensor.interfaces", 'must be a list: ["eth0"]'),
+        ("[sensor]\ninterfaces = [1]", "sensor.interfaces[0]", "must be text, in quotes"),
+        ('[sensor]\nring_megabytes = "many"', "sensor.ring_megabytes", "must be a whole number"),
+        ("[sensor]\nsampling = 1.5", "sensor.sampling", "must be a whole number"),
+        ("[sensor]\nsampling = 0", "sensor.sampling", "must be at least 1"),
+        ('[sensor]\nvantage = "up"', "sensor.vantage", "must be 'upstream' or 'downstream'"),
+        ('[sensor]\npromiscuous = "perhaps"', "sensor.promiscuous", "must be true or false"),
+        ("[sensor.slow]\nports = [70000]", "sensor.slow.ports[0]", "must be at most 65535"),
+        ("[sensor]\nlearning = 3", "sensor.learning", "must be a table: [sensor.learning], with lines below it"),
+        ("sensor = 3", "sensor", "must be a table: [sensor], with lines below it"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_what_would_be_right(text: str, field: str, reason: str) -> None:
+    with pytest.raises(Refused) as error:
+        parse(text, "test")
+    assert [(problem.field, problem.reason) for problem in error.value.problems] == [(field, reason)]
+
+
 def test_values_that_do_not_go_together_are_all_named_at_once() -> None:
     text = """
     speaker = { local_as = 65000, router_id = "192.0.2.1" }
