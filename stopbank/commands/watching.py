@@ -13,12 +13,15 @@ from stopbank import config as configuration
 from stopbank.commands.machine import AsJson, ConfigPath, loaded
 from stopbank.terminal import REFUSED, fail, refuse, show
 
+MOST_TOKEN = 4_096
+"""Characters; more are no token."""
+
 app = typer.Typer(help="Sensors: watch packets, report attacks.", no_args_is_help=True)
 
 
 @app.command()
 def enroll(
-    token: Annotated[str, typer.Argument(help="What `stopbank sensor token` printed")],
+    token: Annotated[str, typer.Argument(help="What `stopbank sensor token` printed; `-` reads a line of it")],
     config: ConfigPath = configuration.DEFAULT_PATH,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +33,9 @@ def enroll(
     found = loaded(config)
     directory = wiring.sensor_directory(found)
     try:
-        identity = enrol(EnrolmentToken.parse(token), directory, found.sensor.name)
+        # On the command line it would stand in the list of processes and in the shell's history.
+        given = sys.stdin.readline(MOST_TOKEN).strip() if token == "-" else token
+        identity = enrol(EnrolmentToken.parse(given), directory, found.sensor.name)
     except Refused as error:
         refuse(error, as_json)
     except EnrolmentFailed as error:

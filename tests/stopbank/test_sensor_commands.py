@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ def test_tokens_and_their_end_are_told_as_json(run: Run, tmp_path: Path) -> None
     for arguments in (("token", "edge-1", "--zone", "wbe"), ("revoke", "edge-1"), ("enroll", "no token")):
         done = run("sensor", *arguments, "--json")
         assert done.code == 1 and json.loads(done.out)["ok"] is False
+
+
+@pytest.mark.parametrize("given", ["no token\n", "", "x" * 100_000])
+def test_a_token_may_come_from_standard_input(given: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO(given))
+    piped = run("sensor", "enroll", "-")
+    named = run("sensor", "enroll", given.strip()[:4_096])
+    assert (piped.code, piped.err) == (1, named.err) and named.err.startswith("error: ")
 
 
 @pytest.mark.usefixtures("zones")
