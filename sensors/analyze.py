@@ -99,6 +99,8 @@ def run(
         if inside:
             passed[_INSIDE] = int(engine.tables.totals[Total.RECORDS])
         incidents = sorted([*found.values(), *lingering.incidents], key=lambda incident: -incident.packets)
+        if engine.unproposed:
+            passed[f"attack of which {engine.unproposed}"] = 1
         totals = dict(zip((total.name.lower() for total in Total), engine.tables.totals.tolist(), strict=True))
         return Report(
             capture=str(path),

@@ -22,6 +22,8 @@ from sensors.tables import Tables
 log = structlog.get_logger("aside")
 
 PERIOD_SECONDS = 1.0
+BROKEN = -1
+"""The number under which the thread's own end stands among the logs' troubles."""
 _WAITING = 4096
 """Detections that the capture thread has not taken; more are counted and let go."""
 
@@ -96,17 +98,22 @@ class Aside:
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """A line for each log that can't be read, or has no zone; any thread may ask."""
+        """A line for each log that can't be read, or has no zone, and for the thread's end; any thread may ask."""
         return tuple(dict(self._troubles).values())
 
     # ----------------------------------------------------------------------------------------------- the thread's own
 
     def _run(self) -> None:
-        while not self._ended.wait(PERIOD_SECONDS / 4 if self._slow else PERIOD_SECONDS):
-            self._look_at_headers()
-            self._look_at_logs()
-        for watch in self._logs:
-            watch.close()
+        try:
+            while not self._ended.wait(PERIOD_SECONDS / 4 if self._slow else PERIOD_SECONDS):
+                self._look_at_headers()
+                self._look_at_logs()
+        finally:
+            if not self._ended.is_set():
+                # The error itself goes to stderr, as of any thread.
+                self._troubles[BROKEN] = "an error ended the watch on slow HTTP and access logs: restart the sensor"
+            for watch in self._logs:
+                watch.close()
 
     def _look_at_headers(self) -> None:
         if self._slow and self._handed:

@@ -15,7 +15,7 @@ from rules.traffic import AMPLIFICATION_SERVICES, Vector, VectorShare
 from rules.zone import Metric
 from sensors.headers import HAS_PORTS, Kind
 from sensors.middlebox import middlebox_answers
-from sensors.origins import Origins, folded, origins, varied
+from sensors.origins import Origins, flows, folded, origins, varied
 from sensors.reflection import is_reflection
 from sensors.sessions import session_vector
 from sensors.tables import ANY
@@ -73,6 +73,8 @@ REAL_SHARE = 0.15
 _HOSTS = 4.0
 """A prefix whose hosts are hit as evenly as so many is bombed as a carpet."""
 
+_TALKS = 1.5
+"""Packets of a connection, on average, at least."""
 _REAL = frozenset({"udp_amp", "synack_reflection", "tcp_middlebox_reflection", "http_flood", "tls_flood"})
 """Vectors whose sources are real: reflectors, and those who got an answer to build a request on."""
 _SERVICES = 256.0
@@ -155,6 +157,9 @@ def classify(
 
 def _is_real(vector: Vector, part: ANY) -> bool:
     """Whether a vector's sources are no forgeries by what it is."""
+    if vector.kind == "http_flood":
+        # Who forges a request sends nothing else over that connection; who has one says more.
+        return len(part) >= _TALKS * len(np.unique(flows(part)))
     return vector.kind in _REAL and (vector.kind != "synack_reflection" or _from_services(part))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from rules.errors import Refused
 from rules.match import Network
 from rules.zone import Metric
 from sensors.attack import OUTGOING, Attack
@@ -65,6 +66,8 @@ class Describer:
         self._remembered = Remembered()
         self.searches, self.packets = 0, 0
         """Rules looked for anew, and packets described, ever: what costs time."""
+        self.unproposed = ""
+        """Why an attack has no rules that should have some; the last such."""
 
     def describe(
         self,
@@ -153,9 +156,14 @@ class Describer:
             attack.signatures = found
             return
         self.searches += not glance
-        attack.signatures = searched(
-            attack.target, evidence, attack.picture, background=anyway, before=before, plain=glance
-        )
+        try:
+            attack.signatures = searched(
+                attack.target, evidence, attack.picture, background=anyway, before=before, plain=glance
+            )
+        except Refused as refused:
+            # What somebody sends must not end the looking: the attack is told of without rules.
+            attack.signatures = ()
+            self.unproposed = f"no rules could be made for {attack.target}: {refused}"
         attack.is_rough = glance
 
     def judge(self, tables: Tables, host: Network, span: float, now: int, ending: bool) -> tuple[Verdict, ANY]:

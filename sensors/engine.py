@@ -131,6 +131,11 @@ class Engine:
         return self._following.suspicions
 
     @property
+    def unproposed(self) -> str:
+        """Why an attack has no rules that should have some; empty while that never happened."""
+        return self._describer.unproposed
+
+    @property
     def busy(self) -> bool:
         """Whether any target is suspected or under attack."""
         return bool(self._detector.tracks)

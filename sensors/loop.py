@@ -153,9 +153,10 @@ class Sensor:
         return tuple(self._aside.open.values()) if self._aside else ()
 
     @property
-    def log_troubles(self) -> tuple[str, ...]:
-        """A line for each access log that can't be followed."""
-        return self._aside.troubles if self._aside else ()
+    def troubles(self) -> tuple[str, ...]:
+        """A line for each access log that can't be followed, and for what should never happen."""
+        unproposed = (self._engine.unproposed,) if self._engine.unproposed else ()
+        return (*unproposed, *(self._aside.troubles if self._aside else ()))
 
     def _emit(self, detection: Detection, attack: Attack) -> None:
         self._tell(detection)

@@ -22,7 +22,7 @@ def troubles(
     ]
     if unwatched:
         found.append(f"too many busy targets: {unwatched:,} looks/s are missed, and attacks may be")
-    found += [*sensor.raised, *sensor.log_troubles, *(sensor.learned.troubles if sensor.learned else ())]
+    found += [*sensor.raised, *sensor.troubles, *(sensor.learned.troubles if sensor.learned else ())]
     found += _aimed(sensor, filter_ if lines else None)
     skew = link.clock_skew_seconds if link else None
     if skew is not None and abs(skew) >= CLOCK_TOLERANCE_SECONDS:

@@ -9,7 +9,7 @@ from mixes import pool, remembered
 from lab.traffic import attack
 from rules.traffic import AMPLIFICATION_SERVICES, CONVERSATIONS, Vector
 from sensors.classify import classify
-from sensors.headers import HAS_FLAGS, HAS_PAYLOAD, HAS_PORTS, HEADER, MAPPED, Kind
+from sensors.headers import HAS_FLAGS, HAS_PAYLOAD, HAS_PORTS, HEADER, IS_HTTP, MAPPED, Kind
 from sensors.origins import origins
 from sensors.reflection import is_reflection
 from sensors.tables import ANY
@@ -226,3 +226,18 @@ def test_what_looks_like_pages_of_middleboxes_and_is_none() -> None:
     others = (pages(4_000, 300, 1, 40_404, 540, 0), pages(4_000, 20, 4, 40_404, LENGTHS))
     for sample in (np.concatenate([short, answered]), *others, pages(4_000, 300, 4, 40_404, LENGTHS, 0.9), download):
         assert "tcp_middlebox_reflection" not in names(sample)
+
+
+@pytest.mark.parametrize(("each", "spoofed"), [(1, None), (3, False)])
+def test_who_sends_requests_is_real_only_where_a_connection_has_more_than_one_packet(
+    each: int, spoofed: bool | None
+) -> None:
+    """Three hosts' names can be written into any request; nobody answers, so nothing follows."""
+    sample = pages(6_000, 3, 1, 80, 200, 0)
+    number = np.arange(len(sample))
+    sample["source_port"], sample["destination_port"] = 1_024 + number // (3 * each), 80
+    sample["source_low"] = sample["source_low"][number % 3]
+    sample["marks"] |= IS_HTTP
+    sample["ttl"] = 57
+    picture = classify(sample, by_bytes=False)
+    assert (str(picture.vectors[0].vector), picture.spoofed) == ("http_flood", spoofed)

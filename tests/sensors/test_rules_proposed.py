@@ -236,10 +236,11 @@ def test_short_packets_beside_long_ones_get_their_rule() -> None:
 
 
 def requests(target: Network) -> ANY:
-    """Of three hosts, or nearly: what need not come over a connection."""
+    """Of three hosts, three over each connection."""
     out = some(pool(Vector("ack_flood"), target), 0, 3_000).copy()
     out["marks"] |= HAS_PAYLOAD | IS_HTTP
     out["length"], out["source_high"], out["source_low"] = 500, 0x2001_0DB8_0001_0000, np.arange(len(out)) % 3
+    out["source_port"], out["destination_port"] = 1_024 + np.arange(len(out)) // 9, 80
     return out
 
 

@@ -123,7 +123,7 @@ def test_a_running_sensor_shows_an_attack_and_keeps_its_packets(tmp_path: Path) 
 class Busy:
     """A sensor that can't look at all that is busy, as far as the board asks."""
 
-    interfaces = attacks = beside = raised = log_troubles = zones = ()
+    interfaces = attacks = beside = raised = troubles = zones = ()
     evidence = learned = None
     beaten, numbers = 0.0, dict[str, int | float]()
 
