@@ -144,7 +144,7 @@ class Nested:
         if self._tables.rows[row, LINE] == WHOLE_ZONE:
             return row
         track = self._detector.tracks[row]
-        found, known = self._covering.narrowest(row, self._rates(windows, track.worst), zone)
+        found, known = self._covering.narrowest(row, self._rates(row, windows, track.worst), zone)
         early = not known and now - track.first_over < PATIENCE_NS
         if early and self._covering.begin_parts(row if found is None else found, now):
             self._detector.reject(row, now)
@@ -154,18 +154,23 @@ class Nested:
             return None
         around = self._covering.around([found, *members])
         found = next((one for one in around if zone.holds(self._tables.host(one))), found)
-        if found != row:
+        # What is told of already goes on as it is.
+        if found != row and not self._any_open({found}):
             self._detector.tracks[found] = self._detector.tracks.pop(row)
-        return found
+            return found
+        return row
 
-    def _rates(self, windows: Windows, measure: int) -> dict[int, float]:
-        """What each part gets, by row, without the hosts in it that have attacks of their own."""
+    def _rates(self, row: int, windows: Windows, measure: int) -> dict[int, float]:
+        """What each part of a prefix gets, by row, without what is told of by itself: hosts, and narrower prefixes."""
         parts = self._covering.watched.tolist()
         rates = dict(zip(parts, windows.rates_of(parts, measure), strict=True))
         tracks, lines = self._detector.tracks.items(), self._tables.rows[:, LINE]
-        hosts = [row for row, track in tracks if track.opened is not None and lines[row] == 0]
-        for host, rate in zip(hosts, windows.rates_of(hosts, measure), strict=True):
-            for above in self._covering.above(host):
-                if above in rates:
-                    rates[above] -= rate
+        told = [one for one, track in tracks if track.opened is not None and row in self._covering.above(one)]
+        # Narrow before wide, so that nothing is taken away twice.
+        told.sort(key=lambda one: int(lines[one]))
+        for one, raw in zip(told, windows.rates_of(told, measure), strict=True):
+            rate = max(rates.get(one, raw), 0.0)
+            for inside in (one, *self._covering.above(one)):
+                if inside in rates:
+                    rates[inside] = max(rates[inside] - rate, 0.0)
         return rates

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,5 +76,5 @@ class Stage:
         return [str(detection.target) for detection in self.said if detection.state is state]
 
 
-def zone(*prefixes: Network, **more: object) -> Zone:
-    return Zone("z", prefixes, limits=LIMITS, **more)  # type: ignore[arg-type]
+def zone(*prefixes: Network, **more: Any) -> Zone:
+    return Zone("z", prefixes, limits=LIMITS, **more)

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flooded import ICMP, V4, V6, Stage, zone
+from flooded import ICMP, UDP, V4, V6, Stage, zone
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lab.packets import capture
 from lab.scenario_floods import MAKERS
 from lab.scenario_order import Order, Spread
+from rules.match import Network
 from rules.traffic import State
 from sensors import analyze
 from sensors.crowds import LEAST
@@ -66,6 +69,45 @@ def test_one_more_victim_among_many_that_were_told_is_told_by_itself() -> None:
     for number in range(LEAST + 4):
         stage.run(1, (ip_network(f"198.51.101.{12 * number}/32"), 1, 50_000.0))
     assert stage.told() == [f"198.51.101.{12 * number}/32" for number in range(LEAST + 4)]
+
+
+def test_an_attack_around_one_that_is_told_is_another_one() -> None:
+    stage = Stage(zone(V4))
+    stage.run(2, (FIRST, 32, 20_000))
+    stage.run(3, (FIRST, 32, 20_000), (FIRST, 256, 150))
+    stage.run(4)
+    assert stage.told() == [PART, "198.51.101.0/24"]
+    assert sorted(stage.told(State.OVER)) == sorted(stage.told())
+
+
+floods = st.tuples(
+    st.sampled_from([FIRST, ALONE, ip_network("198.51.101.128/32"), ip_network("198.51.102.0/32")]),
+    st.sampled_from([1, 3, 17, 32, 120]),
+    st.sampled_from([60.0, 600.0, 5_500.0, 9_000.0, 40_000.0]),
+    st.sampled_from([UDP, UDP, ICMP]),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.2, 0.4, 1.2]), st.lists(floods, max_size=3)), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_whatever_comes_each_attack_begins_once_and_ends(
+    course: list[tuple[float, list[tuple[Network, int, float, int]]]],
+) -> None:
+    stage = Stage(zone(V4))
+    for seconds, some in course:
+        stage.run(seconds, *some)
+    # Recurrence doubles the quiet that an end takes.
+    stage.run(70)
+    under: dict[str, str] = {}
+    for one in stage.said:
+        target = str(one.target)
+        if one.state is State.STARTED:
+            assert target not in under, "a second attack on what is under attack"
+            under[target] = one.attack
+        assert under[target] == one.attack
+        if one.state is State.OVER:
+            del under[target]
+    assert not under
 
 
 @pytest.mark.parametrize("later", [False, True])
